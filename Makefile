@@ -1,0 +1,52 @@
+# The two commands of the README are `make demo` and `make test`; both make .venv first where it is missing.
+# ARGS is handed on: make test ARGS="-k knn", make demo ARGS=--seed=1.
+
+PYTHON_IN_VENV := .venv/bin/python
+STAMP := .venv/.complete
+SOURCES := larq_ssl tests
+
+# TensorFlow's start-up messages drown everything else; TF_CPP_MIN_LOG_LEVEL=0 brings them back.
+TF_CPP_MIN_LOG_LEVEL ?= 3
+export TF_CPP_MIN_LOG_LEVEL
+
+# One worker per core, but no more than four: each holds its own TensorFlow.
+PYTEST := $(PYTHON_IN_VENV) -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+.PHONY: help venv demo test test-slow test-recipes lint format lock clean
+
+help: ## this list (the default)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
+
+venv: $(STAMP) ## .venv, made from requirements.lock (with PYTHON=..., from that interpreter)
+
+$(STAMP): requirements.lock setup.cfg
+	@sh scripts/make_venv.sh
+
+demo: $(STAMP) ## the main job on the bundled digits: teacher, BSSL stages 1 and 2, probes, table
+	$(PYTHON_IN_VENV) -m larq_ssl.experiments.demo $(ARGS)
+
+test: $(STAMP) ## the quick tests
+	$(PYTEST) --durations 10 $(ARGS)
+
+test-slow: $(STAMP) ## the tests that take minutes each
+	$(PYTEST) -m slow --durations 10 $(ARGS)
+
+test-recipes: $(STAMP) ## every recipe built at its full size, one after the other
+	$(PYTHON_IN_VENV) -m pytest -m recipes $(ARGS)
+
+lint: $(STAMP) ## formatting, lint and types, nothing changed
+	$(PYTHON_IN_VENV) -m ruff format --check $(SOURCES)
+	$(PYTHON_IN_VENV) -m ruff check $(SOURCES)
+	$(PYTHON_IN_VENV) -m mypy
+
+format: $(STAMP) ## formats and mends what ruff can mend
+	$(PYTHON_IN_VENV) -m ruff format $(SOURCES)
+	$(PYTHON_IN_VENV) -m ruff check --fix $(SOURCES)
+
+lock: ## requirements.lock anew (needs uv; LOCK_ARGS=--upgrade moves every version)
+	uv pip compile --quiet --universal --python-version 3.10 --extra test $(LOCK_ARGS) \
+		--custom-compile-command "make lock" setup.cfg -o requirements.lock
+
+clean: ## removes .venv, caches and builds; never runs/
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist larq_ssl.egg-info
+	find $(SOURCES) -type d -name __pycache__ -prune -exec rm -rf {} +

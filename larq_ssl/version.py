@@ -1,0 +1,3 @@
+"""The version of larq_ssl, readable without importing TensorFlow."""
+
+__version__ = "0.1.0"
