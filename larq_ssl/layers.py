@@ -1,0 +1,135 @@
+"""The layers that ReActNet needs and that Keras and Larq lack."""
+
+import tensorflow as tf
+
+from larq_ssl.roles import Role
+
+_register = tf.keras.utils.register_keras_serializable(package="larq_ssl")
+
+# value = (pixel - mean) / std, per channel, for pixels in 0..255.
+_PREPROCESSING = {
+    "imagenet": ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375)),
+    "unit": ((0.0, 0.0, 0.0), (255.0, 255.0, 255.0)),
+    "zoo": ((127.5, 127.5, 127.5), (127.5, 127.5, 127.5)),
+    "none": None,
+}
+
+
+@_register
+class ChannelBias(tf.keras.layers.Layer):
+    """Adds one learnable number per channel: the threshold of RSign, which is the sign of the result.
+
+    # References
+        - ReActNet, Sec. 4.2
+    """
+
+    weight_roles = {"bias": Role.THRESHOLD}  # noqa: RUF012
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        """Makes the bias, at zero."""
+        self.bias = self.add_weight("bias", shape=[input_shape[-1]], initializer="zeros")
+        super().build(input_shape)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """`inputs` plus the bias of its channel."""
+        return tf.nn.bias_add(inputs, self.bias)
+
+
+@_register
+class RPReLU(tf.keras.layers.Layer):
+    r"""PReLU with a learnable shift, per channel, before and after it.
+
+    \\[ f(x) = \mathrm{PReLU}(x + b_{in}) + b_{out} \\]
+
+    # References
+        - ReActNet, Sec. 4.2
+    """
+
+    weight_roles = {"bias_in": Role.THRESHOLD, "slope": Role.SLOPE, "bias_out": Role.THRESHOLD}  # noqa: RUF012
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        """Makes the shifts, at zero, and the slope, at 0.25."""
+        shape = [input_shape[-1]]
+        self.bias_in = self.add_weight("bias_in", shape=shape, initializer="zeros")
+        self.slope = self.add_weight("slope", shape=shape, initializer=tf.keras.initializers.Constant(0.25))
+        self.bias_out = self.add_weight("bias_out", shape=shape, initializer="zeros")
+        super().build(input_shape)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """The activation, in the dtype of `inputs`."""
+        shifted = tf.nn.bias_add(inputs, self.bias_in)
+        # TFLite recognises these two terms as its PRELU.
+        activated = tf.nn.relu(shifted) - self.slope * tf.nn.relu(-shifted)
+        return tf.nn.bias_add(activated, self.bias_out)
+
+
+@_register
+class Preprocessing(tf.keras.layers.Layer):
+    """From pixels in 0..255 to what a network was trained on; always in float32.
+
+    # Arguments
+        mode: `"imagenet"` (minus mean, over standard deviation of ImageNet), `"unit"` (0..1), `"zoo"`
+            (-1..1, as Larq Zoo) or `"none"` (only a cast).
+    """
+
+    def __init__(self, mode: str = "imagenet", **kwargs) -> None:  # type: ignore[no-untyped-def]
+        if mode not in _PREPROCESSING:
+            raise ValueError(f"`preprocessing` must be one of {sorted(_PREPROCESSING)}, not {mode!r}.")
+        super().__init__(**{**kwargs, "dtype": "float32", "autocast": False})
+        self.mode = mode
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Float32 images, normalised."""
+        images = tf.cast(inputs, tf.float32)
+        normalisation = _PREPROCESSING[self.mode]
+        if normalisation is None:
+            return images
+        mean, std = normalisation
+        return (images - tf.constant(mean)) * (1.0 / tf.constant(std))
+
+    def get_config(self) -> dict:
+        """The arguments, for serialisation."""
+        return {**super().get_config(), "mode": self.mode}
+
+
+@_register
+class Rotate180(tf.keras.layers.Layer):
+    """Turns maps `[batch, height, width, channels]` by 180 degrees.
+
+    Keras pads stride-2 layers at the end, PyTorch on both sides. On even sizes a network with turned kernels
+    that sees the turned image equals the PyTorch network.
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """The maps, turned."""
+        return tf.reverse(inputs, axis=[1, 2])
+
+
+@_register
+class WindowCentres(tf.keras.layers.Layer):
+    """Every second position of maps: the centres of the "same" windows of a 3x3 of stride 2.
+
+    On even sizes these are the positions 1, 3, ..., where a 1x1 convolution of stride 2 would take 0, 2, ...
+    PyTorch's windows and 1x1 convolutions both take 0, 2, ..., so a shortcut beside a 3x3 needs this.
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """The maps at half the size."""
+        dynamic = tf.shape(inputs)
+        height, width = (inputs.shape[axis] or dynamic[axis] for axis in (1, 2))
+        return inputs[:, 1 - height % 2 :: 2, 1 - width % 2 :: 2]
+
+
+def batch_norm(name: str, synchronized: bool = False) -> tf.keras.layers.BatchNormalization:
+    """BatchNormalization with PyTorch's defaults, which all the papers use.
+
+    Keras uses the biased variance for the moving statistics of 2-D inputs and when `synchronized`; PyTorch
+    uses the unbiased one. Of 4-D inputs both use the unbiased one.
+
+    # Arguments
+        name: Name of the layer.
+        synchronized: Whether the statistics are those of all replicas together.
+    """
+    return tf.keras.layers.BatchNormalization(
+        name=name, momentum=0.9, epsilon=1e-5, synchronized=synchronized
+    )
