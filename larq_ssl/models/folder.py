@@ -1,0 +1,140 @@
+"""Encoders and weights on disk: data, never code; there whole or not at all; read strictly."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import struct
+import zipfile
+import zlib
+from typing import Any, BinaryIO
+
+import numpy as np
+import tensorflow as tf
+
+from larq_ssl.files import whole_folder, write_json, write_whole
+from larq_ssl.models.encoder import Encoder, EncoderSpec
+from larq_ssl.models.registry import build_blank
+from larq_ssl.models.transfer import TransferReport, assign_weights, named_weights
+
+_FORMAT = "larq_ssl encoder, version 1"
+_SPEC_FILE = "encoder.json"
+_WEIGHTS_FILE = "weights.npz"
+_Path = str | os.PathLike
+# All that numpy and zipfile raise on damaged files.
+_READ_ERRORS = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    KeyError,
+    RuntimeError,
+    MemoryError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+    zipfile.BadZipFile,
+)
+
+
+def save_encoder(encoder: Encoder, folder: _Path) -> None:
+    """Writes an encoder into a new folder: `encoder.json`, which rebuilds it, and `weights.npz`.
+
+    # Raises
+        ValueError: if the folder exists, or a weight is not finite.
+    """
+    description = {
+        "format": _FORMAT,
+        "hash": encoder_hash(encoder),
+        "feature_dim": encoder.feature_dim,
+        "spec": dataclasses.asdict(encoder.spec),
+    }
+    with whole_folder(folder) as unfinished:
+        save_weights(encoder, unfinished / _WEIGHTS_FILE)
+        write_json(unfinished / _SPEC_FILE, description)
+
+
+def load_encoder(folder: _Path, image_size: int | None = None) -> Encoder:
+    """Rebuilds the encoder of a folder.
+
+    # Arguments
+        folder: Written by `save_encoder`.
+        image_size: Another size than the one it was saved with; `None` for that one.
+    # Raises
+        ValueError: if the folder is not such a one, or is not as it was written.
+    """
+    folder = pathlib.Path(folder)
+    description = _read_description(folder / _SPEC_FILE)
+    spec = dict(description["spec"])
+    if image_size is not None:
+        spec["image_size"] = image_size
+    encoder = build_blank(EncoderSpec(**spec))
+    load_weights(encoder, folder / _WEIGHTS_FILE)
+    if encoder_hash(encoder) != description.get("hash"):
+        raise ValueError(
+            f"{folder}: the weights or the spec are not those that were saved; the hash differs."
+        )
+    return encoder
+
+
+def encoder_hash(encoder: Encoder) -> str:
+    """16 hexadecimal digits that stand for the weights and the spec; the image size does not count."""
+    spec = {**dataclasses.asdict(encoder.spec), "image_size": None}
+    digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode())
+    for key, variable in sorted(named_weights(encoder).items()):
+        array = np.ascontiguousarray(variable.numpy())
+        digest.update(f"{key} {array.dtype.str} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def save_weights(model: tf.keras.Model, file: _Path) -> None:
+    """Writes the weights of any model, such as a head, to a new `.npz` file.
+
+    # Raises
+        ValueError: if the file exists, or a weight is not finite.
+    """
+    arrays = {key: variable.numpy() for key, variable in named_weights(model).items()}
+    for key, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise ValueError(f"The weight {key!r} of `{model.name}` is not finite: nothing was saved.")
+
+    def write(stream: BinaryIO) -> None:
+        with zipfile.ZipFile(stream, "w") as archive:
+            for key, array in arrays.items():  # not `np.savez`: its own arguments forbid some names
+                with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
+
+    write_whole(file, write)
+
+
+def load_weights(model: tf.keras.Model, file: _Path) -> TransferReport:
+    """Gives a model the weights of a file written by `save_weights`; strict, see `assign_weights`.
+
+    # Raises
+        ValueError: if the file is not such a one, is damaged, or does not fit the model.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+    except _READ_ERRORS as error:
+        raise ValueError(f"{file} is not a readable file of weights: {error}") from error
+    try:
+        return assign_weights(model, arrays)
+    except ValueError as error:
+        raise ValueError(f"{file} does not fit: {error}") from error
+
+
+def _read_description(file: pathlib.Path) -> dict[str, Any]:
+    try:
+        description = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file} is not the description of an encoder: {error}") from error
+    if not isinstance(description, dict) or description.get("format") != _FORMAT:
+        raise ValueError(f"{file} is not the description of an encoder: `format` is not {_FORMAT!r}.")
+    known = {field.name for field in dataclasses.fields(EncoderSpec)}
+    spec = description.get("spec")
+    if not isinstance(spec, dict) or set(spec) != known:
+        raise ValueError(f"{file}: `spec` must have exactly the keys {sorted(known)}.")
+    return description

@@ -1,0 +1,61 @@
+"""All networks by name."""
+
+from larq_ssl.models.birealnet import REACTNET_18
+from larq_ssl.models.encoder import Encoder, EncoderSpec, LayerStore
+from larq_ssl.models.reactnet import REACTNET_A, REACTNET_A_BURN
+from larq_ssl.models.resnet import RESNET_18, RESNET_50
+
+ARCHITECTURES = {
+    "reactnet_a": REACTNET_A,
+    "reactnet_a_burn": REACTNET_A_BURN,
+    "reactnet_18": REACTNET_18,
+    "resnet_18": RESNET_18,
+    "resnet_50": RESNET_50,
+}
+
+
+def build(
+    name: str,
+    image_size: int | None = None,
+    binarization: str = "full",
+    stem: str = "imagenet",
+    width: float = 1.0,
+    preprocessing: str = "imagenet",
+    classes: int | None = None,
+    rotate_input: bool = False,
+) -> Encoder:
+    """Builds an encoder with fresh weights.
+
+    # Arguments
+        name: One of `larq_ssl.models.ARCHITECTURES`.
+        image_size: Height and width of the images; `None` for any (training with several sizes).
+        binarization: `"none"` (the float twin), `"activations"` (stage 1) or `"full"` (stage 2).
+        stem: `"imagenet"`, or `"cifar"` (3x3 convolution of stride 1, no pooling) for small images.
+        width: Factor of the channels, which are rounded to multiples of 8.
+        preprocessing: See `larq_ssl.layers.Preprocessing`.
+        classes: Number of classes of a last dense layer; `None` for features.
+        rotate_input: Whether images are turned by 180 degrees first, as networks imported from PyTorch need.
+    # Returns
+        An `Encoder`.
+    """
+    return _build(
+        EncoderSpec(name, image_size, binarization, stem, width, preprocessing, classes, rotate_input),
+        LayerStore(),
+    )
+
+
+def build_blank(spec: EncoderSpec) -> Encoder:
+    """Builds an encoder whose kernels are zero, for weights to be loaded; draws no random number."""
+    return _build(spec, LayerStore(blank=True))
+
+
+def _build(spec: EncoderSpec, layers: LayerStore) -> Encoder:
+    if spec.name not in ARCHITECTURES:
+        raise ValueError(f"`name` must be one of {list(ARCHITECTURES)}, not {spec.name!r}.")
+    architecture = ARCHITECTURES[spec.name]
+    if spec.binarization not in architecture.binarizations:
+        allowed = list(architecture.binarizations)
+        raise ValueError(
+            f"`binarization` of {spec.name} must be one of {allowed}, not {spec.binarization!r}."
+        )
+    return Encoder(architecture, spec, layers)

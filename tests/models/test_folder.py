@@ -1,0 +1,176 @@
+import json
+import os
+import zipfile
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from larq_ssl import models
+from larq_ssl.models.folder import encoder_hash, load_encoder, load_weights, save_encoder, save_weights
+from larq_ssl.models.transfer import named_weights
+
+
+def _small(**arguments):
+    return models.build("reactnet_18", **{"width": 0.125, "stem": "cifar", **arguments})
+
+
+@pytest.fixture
+def saved(tmp_path):
+    tf.keras.utils.set_random_seed(0)
+    encoder = _small(preprocessing="unit")
+    save_encoder(encoder, tmp_path / "run" / "encoder")
+    return encoder, tmp_path / "run" / "encoder"
+
+
+def test_round_trip(saved):
+    encoder, folder = saved
+    restored = load_encoder(folder)
+    assert restored.spec == encoder.spec
+    assert encoder_hash(restored) == encoder_hash(encoder)
+    images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3))
+    np.testing.assert_array_equal(restored(images), encoder(images))
+    assert sorted(os.listdir(folder)) == ["encoder.json", "weights.npz"]
+    assert os.listdir(folder.parent) == ["encoder"]
+
+
+def test_another_size_is_the_same_encoder(saved):
+    encoder, folder = saved
+    restored = load_encoder(folder, image_size=32)
+    assert restored.spec.image_size == 32
+    assert encoder_hash(restored) == encoder_hash(encoder)
+
+
+def test_hash_stands_for_weights_and_spec(saved):
+    encoder, _ = saved
+    before = encoder_hash(encoder)
+    assert len(before) == 16
+    other = _small(preprocessing="zoo")
+    assert encoder_hash(other) != before
+    bias = named_weights(encoder)["stage4/block4/act/bias_out"]
+    bias.assign(bias + 1e-6)
+    assert encoder_hash(encoder) != before
+
+
+def test_nothing_is_overwritten(saved):
+    encoder, folder = saved
+    before = (folder / "weights.npz").read_bytes()
+    with pytest.raises(ValueError, match="exists already"):
+        save_encoder(_small(), folder)
+    with pytest.raises(ValueError, match="exists already"):
+        save_weights(encoder, folder / "weights.npz")
+    assert (folder / "weights.npz").read_bytes() == before
+
+
+def test_nothing_is_left_of_a_failed_save(tmp_path):
+    encoder = _small()
+    encoder.get_layer("stem/bn").gamma.assign_add([np.nan] * 8)
+    with pytest.raises(ValueError, match="'stem/bn/gamma' of `reactnet_18` is not finite"):
+        save_encoder(encoder, tmp_path / "encoder")
+    assert not os.listdir(tmp_path)
+
+
+def test_nothing_is_unpickled(saved):
+    _, folder = saved
+    _rewrite(folder, {"stem/bn/gamma": np.array([print], dtype=object)})
+    with pytest.raises(ValueError, match=r"not a readable file of weights.*allow_pickle"):
+        load_encoder(folder)
+
+
+def _rewrite(folder, changes):
+    with np.load(folder / "weights.npz") as archive:
+        arrays = {**{key: archive[key] for key in archive.files}, **changes}
+    np.savez(folder / "weights.npz", **{key: array for key, array in arrays.items() if array is not None})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stem/bn/gamma": None}, "'stem/bn/gamma' of `reactnet_18` is missing"),
+        ({"stem/bn/alpha": np.ones(8, np.float32)}, "'stem/bn/alpha' is unexpected"),
+        ({"stem/bn/gamma": np.ones(9, np.float32)}, r"'stem/bn/gamma' must have the shape \(8,\)"),
+        ({"stem/bn/gamma": np.ones(8, np.float32) * 2}, "the hash differs"),
+    ],
+)
+def test_other_weights_are_refused(saved, changes, message):
+    _, folder = saved
+    _rewrite(folder, changes)
+    with pytest.raises(ValueError, match=message):
+        load_encoder(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (dict(binarization="none"), "the hash differs"),
+        (dict(width=0.25), "does not fit"),
+        (dict(name="vgg"), "`name` must be one of"),
+        (dict(name=["reactnet_a"]), "`name` must be one of"),
+        (dict(stem={}), "`stem` must be one of"),
+        (dict(width="wide"), "`width` must be"),
+        (dict(depth=3), "`spec` must have exactly the keys"),
+    ],
+)
+def test_another_spec_is_refused(saved, change, message):
+    _, folder = saved
+    description = json.loads((folder / "encoder.json").read_text())
+    description["spec"].update(change)
+    (folder / "encoder.json").write_text(json.dumps(description))
+    with pytest.raises(ValueError, match=message):
+        load_encoder(folder)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"format": "larq_ssl encoder, version 9"}', "\x00"])
+def test_another_description_is_refused(saved, text):
+    _, folder = saved
+    (folder / "encoder.json").write_text(text)
+    with pytest.raises(ValueError, match=r"encoder\.json is not the description of an encoder"):
+        load_encoder(folder)
+
+
+def test_a_missing_folder_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="is not the description of an encoder"):
+        load_encoder(tmp_path / "nothing")
+
+
+def test_damaged_files_are_refused(saved):
+    encoder, folder = saved
+    file = folder / "weights.npz"
+    whole = file.read_bytes()
+    random = np.random.default_rng(0)
+    for _ in range(30):
+        file.write_bytes(whole[: random.integers(0, len(whole))])
+        with pytest.raises(ValueError, match="weights.npz"):
+            load_weights(encoder, file)
+    refused = 0
+    for position in random.integers(0, len(whole), 60):
+        damaged = bytearray(whole)
+        damaged[position] ^= 0xFF
+        file.write_bytes(damaged)
+        try:
+            load_weights(encoder, file)
+        except ValueError:
+            refused += 1
+    assert refused >= 50  # what is left are dates and attributes of the archive
+
+
+def test_not_an_archive(saved):
+    encoder, folder = saved
+    np.save(folder / "one.npy", np.ones(3))
+    with pytest.raises(ValueError, match="not a readable file of weights"):
+        load_weights(encoder, folder / "one.npy")
+
+
+def test_heads_use_the_same_files(tmp_path):
+    heads = [
+        tf.keras.Sequential([tf.keras.Input([4]), tf.keras.layers.Dense(3, name="dense1")], name="head")
+        for _ in range(2)
+    ]
+    save_weights(heads[0], tmp_path / "heads" / "student.npz")
+    report = load_weights(heads[1], tmp_path / "heads" / "student.npz")
+    assert str(report) == "2 of 2 tensors"
+    np.testing.assert_array_equal(heads[0].layers[0].kernel, heads[1].layers[0].kernel)
+    with zipfile.ZipFile(tmp_path / "heads" / "student.npz") as archive:
+        assert archive.namelist() == ["dense1/kernel.npy", "dense1/bias.npy"]
+    save_weights(heads[1], tmp_path / "again.npz")
+    assert (tmp_path / "again.npz").read_bytes() == (tmp_path / "heads" / "student.npz").read_bytes()

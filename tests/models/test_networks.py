@@ -1,0 +1,107 @@
+"""Whole networks against the official code, at the weights that a rule draws."""
+
+import zlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from larq_ssl import models
+from larq_ssl.models.transfer import assign_weights, named_weights, rotate_kernels
+from tests import golden
+
+# The network, its binarization, the channels of its stem at width 1, and the largest difference in eval and
+# train mode (absolute: each binary network takes 10^5 signs, and one flip would move features by about 1).
+NETWORKS = {
+    "reactnet_a_step1": ("reactnet_a", "activations", 32, 1e-4, 1e-4),
+    "reactnet_a_step2": ("reactnet_a", "full", 32, 1e-4, 1e-4),
+    "react_r18_step1": ("reactnet_18", "activations", 64, 1e-4, 1e-4),
+    "react_r18_step2": ("reactnet_18", "full", 64, 1e-4, 1e-4),
+    "burn_reactnet_stage2": ("reactnet_a_burn", "full", 32, 1e-4, 1e-4),
+    "resnet18": ("resnet_18", "none", 64, 1e-3, 2e-4),
+    "resnet50": ("resnet_50", "none", 64, 5e-2, 1e-2),
+}
+
+
+@pytest.fixture(scope="module")
+def n3():
+    return golden.load("n3_networks")
+
+
+@pytest.fixture(scope="module")
+def rules():
+    return golden.load_json("n3_weights")
+
+
+@pytest.fixture(scope="module")
+def draw():
+    drawn = {}  # the networks share most of their weights
+
+    def draw_weights(entries, seed_prefix):
+        return {entry["name"].split("/", 1)[1]: draw_one(entry, seed_prefix) for entry in entries}
+
+    def draw_one(entry, seed_prefix):
+        rule, name = entry["rule"], entry["name"]
+        if name not in drawn:
+            random = np.random.RandomState(zlib.crc32((seed_prefix + name).encode()) & 0xFFFFFFFF)
+            if rule["kind"] == "normal":
+                array = rule["loc"] + random.normal(0.0, rule["scale"], size=entry["shape"])
+            else:
+                array = random.uniform(rule["low"], rule["high"], size=entry["shape"])
+            drawn[name] = array.astype(np.float32)
+            first = entry["check"]["first"]
+            np.testing.assert_array_equal(drawn[name].ravel()[: len(first)], np.float32(first))
+        return drawn[name]
+
+    return draw_weights
+
+
+def _block_outputs(encoder):
+    """The output of each block, in order; of ReActNet-A that of the stem first."""
+    last = {}
+    for layer in encoder.layers:
+        block = layer.name.rsplit("/", 1)[0]
+        if "block" in block:
+            last[block.replace("/shortcut", "")] = layer.output
+    if encoder.spec.name.startswith("reactnet_a"):
+        last = {"stem": encoder.get_layer("stem/bn").output, **last}
+    return list(last.values())
+
+
+@pytest.mark.parametrize("net", NETWORKS)
+def test_network(n3, rules, draw, net):
+    name, binarization, channels, eval_tolerance, train_tolerance = NETWORKS[net]
+    weights = draw(rules["networks"][net], rules["seed_prefix"])
+    expected = {key[len(net) + 1 :]: array for key, array in n3.items() if key.startswith(f"{net}/")}
+    encoder = models.build(
+        name,
+        binarization=binarization,
+        width=weights["stem/conv/kernel"].shape[-1] / channels,
+        preprocessing="none",
+        classes=weights["fc/bias"].shape[0] if "fc/bias" in weights else None,
+        rotate_input=True,
+    )
+    report = assign_weights(encoder, rotate_kernels(weights))
+    assert report.tensors == len(weights)
+
+    features = encoder.named_outputs["extra_fc" if name == "reactnet_a_burn" else "pooled"]
+    outputs = [features, encoder.output, *_block_outputs(encoder)]
+    network = tf.keras.Model(encoder.input, outputs)
+    actual_features, logits, *maps = network(expected["x"], training=False)
+    block_means = [array for key, array in sorted(expected.items()) if "/block_means/" in key]
+    assert len(maps) == len(block_means)
+    for index, (actual, mean) in enumerate(zip(maps, block_means, strict=True)):
+        scale = max(1.0, np.abs(mean).max())
+        actual = tf.reduce_mean(actual, axis=[1, 2])
+        np.testing.assert_allclose(actual, mean, rtol=0, atol=1e-4 * scale, err_msg=f"block {index}")
+    np.testing.assert_allclose(actual_features, expected["eval/features"], rtol=0, atol=eval_tolerance)
+    if "eval/logits" in expected:
+        np.testing.assert_allclose(logits, expected["eval/logits"], rtol=0, atol=eval_tolerance)
+
+    actual_features, *_ = network(expected["x"], training=True)
+    np.testing.assert_allclose(actual_features, expected["train/features"], rtol=0, atol=train_tolerance)
+    statistics = {key.split("/", 3)[3]: array for key, array in expected.items() if "/new/" in key}
+    assert statistics
+    for key, array in statistics.items():
+        actual = named_weights(encoder)[key]
+        np.testing.assert_allclose(actual, array, rtol=train_tolerance, atol=train_tolerance, err_msg=key)
