@@ -1,0 +1,52 @@
+"""Optimizers whose weight decay and scaling go by the roles of the variables (`larq_ssl.roles`).
+
+All are `tf.keras.optimizers.legacy` optimizers, as Larq needs them, and follow the released codes of the
+papers, which are written for PyTorch, exactly. Clip gradients before they get here.
+"""
+
+from typing import Any
+
+from larq_ssl.optimizers.adam import Adam
+from larq_ssl.optimizers.lars import LARS, PRESETS
+from larq_ssl.optimizers.role_optimizer import ALL_ROLES, MATRIX_ROLES, RoleOptimizer, Schedule, assign_roles
+from larq_ssl.optimizers.sgd import SGD
+
+OPTIMIZERS = ("adam", "adamw", "sgd", *(f"lars_{preset}" for preset in PRESETS))
+
+__all__ = [
+    "ALL_ROLES",
+    "LARS",
+    "MATRIX_ROLES",
+    "OPTIMIZERS",
+    "PRESETS",
+    "SGD",
+    "Adam",
+    "RoleOptimizer",
+    "assign_roles",
+    "build_optimizer",
+]
+
+
+def build_optimizer(
+    name: str, learning_rate: float | Schedule, weight_decay: float | Schedule | None = None, **options: Any
+) -> RoleOptimizer:
+    """The optimizer of that name.
+
+    # Arguments
+        name: One of `OPTIMIZERS`: `adam`, `adamw`, `sgd` (momentum 0.9), or `lars_` and a preset
+            (`lars_burn`, ...).
+        learning_rate: Number or schedule.
+        weight_decay: Number or schedule; by default none, and for LARS that of the preset.
+        options: Further arguments of the optimizer.
+    # Raises
+        ValueError: If there is no such optimizer.
+    """
+    if name not in OPTIMIZERS:
+        raise ValueError(f"optimizer must be one of {', '.join(OPTIMIZERS)}, got {name!r}.")
+    if weight_decay is not None:
+        options["weight_decay"] = weight_decay
+    if name.startswith("lars_"):
+        return LARS.preset(name.removeprefix("lars_"), learning_rate, **options)
+    if name == "adamw":
+        return Adam(learning_rate, decoupled=True, name="AdamW", **options)
+    return (SGD if name == "sgd" else Adam)(learning_rate, **options)

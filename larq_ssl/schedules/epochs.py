@@ -1,0 +1,116 @@
+"""Schedules that change with the epoch."""
+
+import tensorflow as tf
+
+from larq_ssl.schedules.base import Schedule, check_not_negative, check_positive, check_steps, half_cosine
+
+
+@tf.keras.utils.register_keras_serializable(package="larq_ssl")
+class EpochCosine(Schedule):
+    """A cosine per epoch, multiplied by a linear warm-up per step.
+
+    \\[ v(t) = b \\, \\frac{1 + \\cos(\\pi \\lfloor t/n \\rfloor / E)}{2} \\cdot
+       \\big(1 - (1 - t/W)(1 - r)\\big)_{\\text{if } t < W} \\]
+
+    The cosine runs from epoch 0, also during the warm-up, and the last epoch is not yet at zero.
+
+    # Arguments
+        base: Value of the first epoch after which no warm-up is left.
+        epochs: Number of epochs \\( E \\).
+        steps_per_epoch: Number of updates per epoch \\( n \\).
+        warmup_epochs: Epochs of warm-up; \\( W \\) is their number of steps.
+        warmup_ratio: Factor \\( r \\) at step 0 where there is a warm-up.
+    # Raises
+        ValueError: If a value is negative, or the warm-up is not shorter than the whole.
+    # References
+        - Momentum Contrast (He et al., 2020), without warm-up; BSSL (released code), 10 epochs of warm-up
+    """
+
+    arguments = ("base", "epochs", "steps_per_epoch", "warmup_epochs", "warmup_ratio")
+
+    def __init__(
+        self,
+        base: float,
+        epochs: int,
+        steps_per_epoch: int,
+        warmup_epochs: int = 0,
+        warmup_ratio: float = 1e-4,
+    ) -> None:
+        check_not_negative(base=base, warmup_ratio=warmup_ratio)
+        check_steps("epochs", epochs, warmup_epochs, "warmup_epochs")
+        check_positive(steps_per_epoch=steps_per_epoch)
+        self.base, self.epochs, self.steps_per_epoch = base, epochs, steps_per_epoch
+        self.warmup_epochs, self.warmup_ratio = warmup_epochs, warmup_ratio
+
+    def value(self, step: tf.Tensor) -> tf.Tensor:
+        epoch = tf.minimum(tf.floor(step / self.steps_per_epoch), self.epochs - 1)
+        cosine = half_cosine(self.base, 0.0, epoch / self.epochs)
+        left = tf.maximum(1 - step / max(1, self.warmup_epochs * self.steps_per_epoch), 0.0)
+        factor = 1 - left * (1 - self.warmup_ratio) if self.warmup_epochs else 1.0
+        return cosine * factor
+
+
+@tf.keras.utils.register_keras_serializable(package="larq_ssl")
+class LinearDecay(Schedule):
+    """A straight line to zero, one value per epoch.
+
+    \\[ v(t) = b \\, \\left(1 - \\frac{\\lfloor t/n \\rfloor + o}{E}\\right) \\]
+
+    # Arguments
+        base: Value at the beginning of the line.
+        epochs: Number of epochs \\( E \\).
+        steps_per_epoch: Number of updates per epoch \\( n \\); 1 makes it a line per step.
+        offset: 0: the first epoch has `base` and the last `base / epochs`. 1: a step earlier, the last
+            epoch has 0.
+    # Raises
+        ValueError: If `base` is negative, a number of epochs or steps not positive, or the offset neither 0
+            nor 1.
+    # References
+        - S2-BNN (released code, where the flag is called cos): offset 0
+        - ReActNet (released code, which steps its schedule before the epoch): offset 1
+    """
+
+    arguments = ("base", "epochs", "steps_per_epoch", "offset")
+
+    def __init__(self, base: float, epochs: int, steps_per_epoch: int, offset: int = 0) -> None:
+        check_not_negative(base=base)
+        check_positive(epochs=epochs, steps_per_epoch=steps_per_epoch)
+        if offset not in (0, 1):
+            raise ValueError(f"offset must be 0 or 1, got {offset}.")
+        self.base, self.epochs, self.steps_per_epoch, self.offset = base, epochs, steps_per_epoch, offset
+
+    def value(self, step: tf.Tensor) -> tf.Tensor:
+        epoch = tf.minimum(tf.floor(step / self.steps_per_epoch), self.epochs - 1)
+        return self.base * (1 - (epoch + self.offset) / self.epochs)
+
+
+@tf.keras.utils.register_keras_serializable(package="larq_ssl")
+class StepDecay(Schedule):
+    """A constant that is multiplied by a factor at given steps.
+
+    # Arguments
+        base: Value before the first boundary.
+        boundaries_in_steps: Increasing steps; the step at a boundary is the first with the new value.
+        factor: What the value is multiplied by at each boundary.
+    # Raises
+        ValueError: If a value is negative or the boundaries do not increase from 1 on.
+    # References
+        - The linear evaluation of MoCo and BSSL: a tenth at 60 % and 80 % of the epochs
+    """
+
+    arguments = ("base", "boundaries_in_steps", "factor")
+
+    def __init__(
+        self, base: float, boundaries_in_steps: tuple[int, ...] | list[int], factor: float = 0.1
+    ) -> None:
+        check_not_negative(base=base, factor=factor)
+        boundaries = list(boundaries_in_steps)
+        if any(later <= earlier for earlier, later in zip([0, *boundaries], boundaries, strict=False)):
+            raise ValueError(f"boundaries_in_steps must be positive and increase, got {boundaries}.")
+        self.base, self.boundaries_in_steps, self.factor = base, boundaries, factor
+
+    def value(self, step: tf.Tensor) -> tf.Tensor:
+        value = tf.fill(tf.shape(step), tf.cast(self.base, tf.float64))
+        for boundary in self.boundaries_in_steps:
+            value = tf.where(step >= boundary, value * self.factor, value)
+        return value

@@ -1,0 +1,170 @@
+"""Schedules: the released codes' values, exact ends, and what is refused."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from larq_ssl import schedules
+from tests import golden
+
+
+def _values(schedule, steps):
+    """In float64, where the arrays are."""
+    return np.array([schedule.value(tf.constant(step, tf.float64)).numpy() for step in steps], np.float64)
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    return golden.load("o5_optim")
+
+
+@pytest.mark.parametrize(
+    ("key", "base", "final", "start", "warm"),
+    [
+        ("cosine_warmup", 1.92, 0.0048, 0.0, True),
+        ("cosine_warmup_swav_sslight", 1.2, 0.0048, 0.075, True),
+        ("swav_b4096", 4.8, 0.0048, 0.3, True),
+        ("weight_decay", 0.04, 0.4, 0.0, False),
+        ("ema", 0.996, 1.0, 0.0, False),
+    ],
+)
+def test_warmup_cosine_equals_the_official_array(arrays, key, base, final, start, warm):
+    epochs, steps, warmup = (int(n) for n in arrays["schedule/args_epochs_iters_warmup"])
+    expected = arrays[f"schedule/{key}"]
+    schedule = schedules.WarmupCosine(base, final, epochs * steps, warmup * steps * warm, start)
+    np.testing.assert_allclose(_values(schedule, range(len(expected))), expected, rtol=0, atol=1e-12)
+    assert float(schedule(epochs * steps)) == np.float32(final)
+    assert float(schedule(10 * epochs * steps)) == np.float32(final)
+
+
+def test_warmup_of_one_step_is_its_start():
+    schedule = schedules.WarmupCosine(2.0, 0.0, 10, 1, 0.5)
+    np.testing.assert_allclose([float(schedule(0)), float(schedule(1))], [0.5, 2.0])
+
+
+def test_burn_learning_rate(arrays):
+    epochs, steps, warmup = (int(n) for n in arrays["schedule/burn/args_epochs_iters_warmup_epochs"])
+    base, ratio = arrays["schedule/burn/base_lr_warmup_ratio"]
+    schedule = schedules.EpochCosine(float(base), epochs, steps, warmup, float(ratio))
+    values = _values(schedule, arrays["schedule/burn/iterations"])
+    np.testing.assert_allclose(values, arrays["schedule/burn/lr"], rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("key", "make"),
+    [
+        ("moco_cosine", lambda epochs, steps: schedules.EpochCosine(0.03, epochs, steps)),
+        ("s2bnn_linear", lambda epochs, steps: schedules.LinearDecay(3e-4, epochs, steps)),
+        ("reactnet_linear_128", lambda epochs, steps: schedules.LinearDecay(1.25e-3, epochs, steps, 1)),
+    ],
+)
+def test_schedules_per_epoch(arrays, key, make):
+    expected = arrays[f"schedule/{key}"]
+    steps = 5
+    schedule = make(len(expected), steps)
+    for offset in (0, steps - 1):
+        values = _values(schedule, steps * np.arange(len(expected)) + offset)
+        np.testing.assert_allclose(values, expected, rtol=1e-12, atol=1e-18)
+    after = _values(schedule, [steps * len(expected), 100 * steps * len(expected)])
+    np.testing.assert_allclose(after, [expected[-1]] * 2, rtol=1e-12, atol=1e-18)
+
+
+def test_simclr():
+    arrays = golden.load("s6_simclr")
+    count = sum(key.endswith("_warmup_total") for key in arrays)
+    assert count > 1
+    for index in range(count):
+        rate, is_sqrt, batch, images, epochs, warmup_epochs = arrays[f"sched{index}_cfg"]
+        warmup, total = schedules.simclr_steps(int(images), int(batch), int(epochs), int(warmup_epochs))
+        assert [warmup, total] == arrays[f"sched{index}_warmup_total"].tolist()
+        base = schedules.simclr_base(float(rate), int(batch), "sqrt" if is_sqrt else "linear")
+        schedule = schedules.SimCLRCosine(base, total, warmup)
+        values = [float(schedule(step)) for step in arrays[f"sched{index}_steps"]]
+        np.testing.assert_allclose(values, arrays[f"sched{index}_lr"], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(("key", "interval"), [("every_iteration", 1), ("interval_2", 2)])
+def test_balance_equals_the_official_hook(key, interval):
+    expected = golden.load("l4_losses")[f"burn/lambda_schedule/{key}"]
+    schedule = schedules.Balance(len(expected), interval=interval)
+    np.testing.assert_allclose(1 - _values(schedule, range(len(expected))), expected, rtol=0, atol=1e-12)
+
+
+def test_balance_at_its_ends_and_quarters():
+    schedule = schedules.Balance(400)
+    steps = [0, 100, 200, 300, 400, 500]
+    np.testing.assert_allclose(
+        _values(schedule, steps), [0.9, 0.870711, 0.8, 0.729289, 0.7, 0.7], rtol=0, atol=1e-6
+    )
+    assert float(schedule(0)) == np.float32(0.9)
+    assert float(schedule(400)) == np.float32(0.7)
+
+
+def test_balance_of_the_ablations():
+    constant, step = (schedules.Balance(10, kind=kind) for kind in ("constant", "step"))
+    assert _values(constant, [0, 5, 10]).tolist() == [0.7, 0.7, 0.7]
+    assert _values(step, [0, 4, 5, 10]).tolist() == [1, 1, 0, 0]
+    assert _values(schedules.Balance(10, start=0.5, kind="constant"), [3]).tolist() == [0.5]
+
+
+def test_step_decay_changes_at_its_boundaries():
+    schedule = schedules.StepDecay(30.0, (60, 80))
+    np.testing.assert_allclose(_values(schedule, [0, 59, 60, 79, 80, 1000]), [30, 30, 3, 3, 0.3, 0.3])
+
+
+SCHEDULES = [
+    schedules.WarmupCosine(1.0, 0.1, 20, 5, 0.2),
+    schedules.EpochCosine(1.0, 4, 5, 1),
+    schedules.LinearDecay(1.0, 4, 5, 1),
+    schedules.StepDecay(1.0, (5, 10), 0.5),
+    schedules.SimCLRCosine(1.0, 20, 5),
+    schedules.Balance(20, interval=2),
+    schedules.Balance(20, kind="step"),
+]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda schedule: type(schedule).__name__)
+def test_schedule_serialises_and_works_in_a_graph(schedule):
+    config = tf.keras.optimizers.schedules.serialize(schedule)
+    again = tf.keras.optimizers.schedules.deserialize(config)
+    assert type(again) is type(schedule)
+    steps = tf.range(30, dtype=tf.int64)
+    in_graph = tf.function(again)
+    values = np.array([in_graph(step).numpy() for step in steps])
+    assert values.dtype == np.float32
+    assert values.tolist() == [float(schedule(int(step))) for step in steps]
+    assert np.isfinite(values).all()
+
+
+def test_values_are_exact_beyond_what_float32_can_count():
+    total = 3 * 2**24
+    schedule = schedules.WarmupCosine(1.0, 0.0, total, total - 2)
+    step = 2**24 + 1
+    assert float(schedule(tf.constant(step, tf.int64))) == np.float32(step / (total - 3))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: schedules.WarmupCosine(-1.0, 0.0, 10), "base .* -1.0"),
+        (lambda: schedules.WarmupCosine(1.0, float("nan"), 10), "final .* nan"),
+        (lambda: schedules.WarmupCosine(1.0, 0.0, 0), "total_steps .* 0"),
+        (lambda: schedules.WarmupCosine(1.0, 0.0, 10, 10), r"warmup_steps .* total_steps \(10\), got 10"),
+        (lambda: schedules.EpochCosine(1.0, 5, 10, 6), r"warmup_epochs .* epochs \(5\), got 6"),
+        (lambda: schedules.EpochCosine(1.0, 5, 0), "steps_per_epoch .* 0"),
+        (lambda: schedules.LinearDecay(1.0, 0, 10), "epochs .* 0"),
+        (lambda: schedules.LinearDecay(1.0, 5, 10, 2), "offset must be 0 or 1, got 2"),
+        (lambda: schedules.StepDecay(1.0, (20, 10)), r"boundaries_in_steps .* \[20, 10\]"),
+        (lambda: schedules.StepDecay(1.0, (0,)), r"boundaries_in_steps .* \[0\]"),
+        (lambda: schedules.SimCLRCosine(1.0, 10, -1), "warmup_steps .* -1"),
+        (lambda: schedules.simclr_base(1.0, 256, "cubic"), "scaling .* 'cubic'"),
+        (lambda: schedules.Balance(0), "total_steps .* 0"),
+        (lambda: schedules.Balance(10, kind="linear"), "kind .* cosine, constant, step, got 'linear'"),
+        (lambda: schedules.Balance(10, start=1.5), "start .* 1.5"),
+        (lambda: schedules.Balance(10, 0.9, 0.7, kind="constant"), "constant balance .* 0.7"),
+        (lambda: schedules.Balance(10, interval=0), "interval .* 0"),
+    ],
+)
+def test_mistakes_are_named(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
