@@ -1,0 +1,175 @@
+"""Labelled or unlabelled images by index, wherever they lie: the bundled digits, folders, TensorFlow Datasets."""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable
+
+import numpy as np
+
+from larq_ssl.data import rng
+
+SPLITS = ("train", "val")
+# Images are kept decoded in memory if they are of one size, small, and few enough.
+MEMORY_SIDE = 64
+MEMORY_BYTES = 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageDataset:
+    """Images by index `0 .. size - 1`, with class labels where there are any.
+
+    # Arguments
+        name, split: Where the images come from.
+        classes: Number of classes, `None` without labels.
+        class_names: Their names, in the order of the labels.
+        fingerprint: Changes when the images, their order or the labels do.
+        targets: int64 `[size]`, -1 where there is no label.
+        read: Gives the encoded image of an index. (`None` if `images` is there.)
+        describe: Names the image of an index in messages.
+        images: All images decoded, uint8 `[size, height, width, 3]`, if they are kept in memory.
+    """
+
+    name: str
+    split: str
+    classes: int | None
+    class_names: tuple[str, ...]
+    fingerprint: str
+    targets: np.ndarray
+    read: Callable[[int], bytes] | None = None
+    describe: Callable[[int], str] = str
+    images: np.ndarray | None = None
+
+    @property
+    def size(self) -> int:
+        """Number of images."""
+        return len(self.targets)
+
+    @property
+    def image_shape(self) -> tuple[int, int] | None:
+        """Height and width, `None` if they vary or are not known."""
+        return None if self.images is None else (self.images.shape[1], self.images.shape[2])
+
+    def labels(self) -> np.ndarray:
+        """Labels int64 `[size]`, -1 where there is none."""
+        return self.targets
+
+    def encoded(self, index: int) -> bytes:
+        """The bytes of an image that is not kept decoded."""
+        if self.read is None:
+            raise ValueError(f"{self.name} is kept decoded: it has no encoded images")
+        return self.read(index)
+
+    def subset(self, indices: np.ndarray, note: str) -> "ImageDataset":
+        """Only the images of `indices`, in that order, numbered anew; `note` enters the fingerprint."""
+        indices = np.asarray(indices, np.int64)
+        read, describe = self.read, self.describe
+        return dataclasses.replace(
+            self,
+            targets=self.targets[indices],
+            read=None if read is None else lambda i: read(int(indices[i])),
+            describe=lambda i: describe(int(indices[i])),
+            images=None if self.images is None else self.images[indices],
+            fingerprint=fingerprint(self.fingerprint, note, indices.tobytes()),
+        )
+
+
+def fingerprint(*parts: str | bytes) -> str:
+    """16 hexadecimal digits that change when a part does."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()[:16]
+
+
+def _random_order(labels: np.ndarray, seed: int) -> np.ndarray:
+    """All indices, so ordered that every beginning has the classes in their proportions."""
+    draws = rng.bits(seed, 0, np.arange(len(labels), dtype=np.int64), 0, int(rng.Op.SUBSET), 0)
+    order = np.lexsort((np.arange(len(labels)), draws, labels))
+    _, counts = np.unique(labels, return_counts=True)
+    rank = np.concatenate([(np.arange(c) + 0.5) / c for c in counts])
+    return order[np.lexsort((draws[order], rank))]
+
+
+def _balanced_order(labels: np.ndarray, seed: int) -> np.ndarray:
+    """All indices, so ordered that every beginning has equally many of each class (as far as there are so many)."""
+    draws = rng.bits(seed, 0, np.arange(len(labels), dtype=np.int64), 0, int(rng.Op.SUBSET), 1)
+    order = np.lexsort((np.arange(len(labels)), draws, labels))
+    _, counts = np.unique(labels, return_counts=True)
+    rank = np.concatenate([np.arange(c) for c in counts])
+    return order[np.lexsort((draws[order], rank))]
+
+
+def split_indices(labels: np.ndarray, val_count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """A seeded stratified split, each part in the original order."""
+    order = _random_order(labels, seed)
+    return np.sort(order[val_count:]), np.sort(order[:val_count])
+
+
+@functools.lru_cache(maxsize=1)
+def _digits_arrays() -> tuple[np.ndarray, np.ndarray]:
+    # Imported where it is used: it takes a second, and other data sets do not need it.
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    grey = np.floor(bunch.images * (255.0 / 16.0) + 0.5).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, axis=-1), bunch.target.astype(np.int64)
+
+
+def _digits(split: str) -> ImageDataset:
+    """scikit-learn's 1,797 handwritten digits of 8x8 pixels: 1,400 to train on, 397 held out."""
+    images, labels = _digits_arrays()
+    train, val = split_indices(labels, len(labels) - 1400, seed=0)
+    indices = train if split == "train" else val
+    return ImageDataset(
+        name="digits",
+        split=split,
+        classes=10,
+        class_names=tuple("0123456789"),
+        fingerprint=fingerprint("digits", images[indices].tobytes(), labels[indices].tobytes()),
+        targets=labels[indices],
+        describe=lambda i: f"digit {indices[i]}",
+        images=images[indices],
+    )
+
+
+def load_dataset(
+    name: str,
+    split: str = "train",
+    data_dir: str | None = None,
+    val_fraction: float = 0.0,
+    seed: int = 0,
+    limit: int | None = None,
+) -> ImageDataset:
+    """Finds a data set; images are read later.
+
+    # Arguments
+        name: "digits" (scikit-learn's), "folder" (`train/` and `val/` or `test/` under `data_dir`, with or without a
+            folder per class) or a prepared data set of TensorFlow Datasets, such as "cifar10" or "imagenet2012".
+        split: "train" or "val". For TensorFlow Datasets "val" is the validation split, else the test split.
+        data_dir: Where the folders, or the prepared data sets, lie.
+        val_fraction: Fraction of the training images held out as "val", where the data set has no such part.
+        seed: Of that split and of `limit`.
+        limit: Takes only a fixed subset of so many images, with equally many of each class.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split is {split!r}: it must be one of {SPLITS}")
+    if not 0.0 <= val_fraction < 1.0:
+        raise ValueError(f"val_fraction is {val_fraction}: it must lie in [0, 1)")
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit is {limit}: it must be at least 1")
+    if name == "digits":
+        dataset = _digits(split)
+    elif name == "folder":
+        from larq_ssl.data.folder import load_folder
+
+        dataset = load_folder(split, data_dir, val_fraction, seed)
+    else:
+        from larq_ssl.data.tfds_source import load_tfds
+
+        dataset = load_tfds(name, split, data_dir, val_fraction, seed)
+    if limit is not None and limit < dataset.size:
+        order = _balanced_order(dataset.labels(), seed)
+        dataset = dataset.subset(np.sort(order[:limit]), f"limit {limit}")
+    return dataset

@@ -1,0 +1,116 @@
+"""Reading encoded images: bad ones replaced, counted and named; crops cut by Pillow."""
+
+import math
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+from absl import logging
+from PIL import Image
+
+from larq_ssl.data import rng
+from larq_ssl.data.datasets import ImageDataset
+from larq_ssl.data.decode import BadImageError, decode
+
+_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_MAX_REPLACEMENTS = 100
+
+
+class TooManyBadImagesError(ValueError):
+    """More images cannot be decoded than allowed. (Out of a `tf.data` pipeline: `tf.errors.InvalidArgumentError`.)"""
+
+
+class Reader:
+    """Decodes images of a data set by index.
+
+    An image that cannot be decoded is named in the log once, and replaced by another one, drawn by
+    `(seed, epoch, index)`: so batches stay full, and the same whatever the batch size, workers and restarts.
+    (The replacement may be in the same epoch a second time. It appears under its own id and label.)
+
+    # Arguments
+        dataset: Where the images come from.
+        max_bad_images: Fraction of the data set; more bad images than that raise an error which lists them.
+    """
+
+    def __init__(self, dataset: ImageDataset, max_bad_images: float = 0.001) -> None:
+        if not 0.0 <= max_bad_images <= 1.0:
+            raise ValueError(f"max_bad_images is {max_bad_images}: it must lie in [0, 1]")
+        self.dataset = dataset
+        self.max_bad_images = max_bad_images
+        self.bad: dict[int, str] = {}
+        self._lock = threading.Lock()
+
+    def read(self, index: int) -> Image.Image | None:
+        """The image, `None` if it is bad."""
+        if self.dataset.images is not None:
+            return Image.fromarray(self.dataset.images[index])
+        try:
+            return decode(self.dataset.encoded(index))
+        except (BadImageError, OSError) as error:
+            self._record(index, error)
+            return None
+
+    def _record(self, index: int, error: Exception) -> None:
+        with self._lock:
+            if index in self.bad:
+                return
+            self.bad[index] = f"{self.dataset.describe(index)} ({error})"
+            logging.warning("Bad image %d, skipped: %s", len(self.bad), self.bad[index])
+            if len(self.bad) > self.max_bad_images * self.dataset.size:
+                raise TooManyBadImagesError(
+                    f"{len(self.bad)} of {self.dataset.size} images cannot be decoded, more than max_bad_images = "
+                    f"{self.max_bad_images} allows: " + "; ".join(self.bad.values())
+                )
+
+    def read_or_replace(self, index: int, seed: int, epoch: int) -> tuple[int, Image.Image]:
+        """The image, or that of another index; and which index it is."""
+        chosen = index
+        for draw in range(_MAX_REPLACEMENTS):
+            image = self.read(chosen)
+            if image is not None:
+                return chosen, image
+            u = rng.uniform(seed, epoch, np.array([index]), 0, int(rng.Op.REPLACEMENT), draw)
+            chosen = int(u[0] * self.dataset.size)
+        raise TooManyBadImagesError(f"no good image found in {_MAX_REPLACEMENTS} tries: {list(self.bad.values())}")
+
+
+def cut(
+    images: Sequence[Image.Image], boxes: np.ndarray, flips: np.ndarray, size: int, interpolation: str
+) -> np.ndarray:
+    """Several crops of each image, each resized to a square.
+
+    # Arguments
+        boxes: Integers `[n, views, 4]`: top, left, height, width.
+        flips: Bool `[n, views]`.
+    # Returns
+        uint8 `[n, views, size, size, 3]`.
+    """
+    out = np.empty((*flips.shape, size, size, 3), np.uint8)
+    for (i, v), flip in np.ndenumerate(flips):
+        top, left, height, width = boxes[i, v].tolist()
+        crop = images[i].crop((left, top, left + width, top + height))
+        view = np.asarray(crop.resize((size, size), _RESAMPLING[interpolation]))
+        out[i, v] = view[:, ::-1] if flip else view
+    return out
+
+
+# Images of at most this side are shown whole to a probe.
+_WHOLE_SIDE = 64
+
+
+def evaluation_image(image: Image.Image, size: int) -> np.ndarray:
+    """The image as probes see it, uint8 `[size, size, 3]`.
+
+    Short side to `size * 256 / 224` (bicubic), then the middle; images of at most 64 pixels, and those that have the
+    size already, are resized whole.
+    """
+    width, height = image.size
+    if max(width, height) <= _WHOLE_SIDE or (width, height) == (size, size):
+        return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
+    short = math.floor(size * 256 / 224 + 0.5)
+    # torchvision truncates the long side, and rounds the offset of the crop.
+    new_width = short if width <= height else int(short * width / height)
+    new_height = short if height <= width else int(short * height / width)
+    image = image.resize((new_width, new_height), Image.Resampling.BICUBIC)
+    left, top = round((new_width - size) / 2), round((new_height - size) / 2)
+    return np.asarray(image.crop((left, top, left + size, top + size)))
