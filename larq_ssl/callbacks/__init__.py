@@ -1,0 +1,22 @@
+"""Keras callbacks: what a run shows, watches and saves while it trains."""
+
+from larq_ssl.callbacks.checkpointing import Checkpointing
+from larq_ssl.callbacks.collapse import CollapseWarning
+from larq_ssl.callbacks.logs import EpochRecorder, Estimate, MetricsFile, ProgressBar, ScheduleLogger
+from larq_ssl.callbacks.online_knn import OnlineKNN
+from larq_ssl.callbacks.sign_flips import SignFlips
+from larq_ssl.callbacks.start_checks import GradientCheck, check_views
+
+__all__ = [
+    "Checkpointing",
+    "CollapseWarning",
+    "EpochRecorder",
+    "Estimate",
+    "GradientCheck",
+    "MetricsFile",
+    "OnlineKNN",
+    "ProgressBar",
+    "ScheduleLogger",
+    "SignFlips",
+    "check_views",
+]

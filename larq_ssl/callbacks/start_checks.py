@@ -1,0 +1,48 @@
+"""Checks at the start of a run: silent failure is this field's habit."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+
+def check_views(batch: Mapping[str, tf.Tensor]) -> None:
+    """Refuses a batch whose views of an image are the same picture.
+
+    # Arguments
+        batch: With `global` uint8 `[batch, views, height, width, 3]`; one view is always fine.
+    # Raises
+        ValueError: If two views are identical for more than half of the images.
+    """
+    views = np.asarray(batch["global"])
+    for second in range(1, views.shape[1]):
+        same = np.mean(np.all(views[:, 0] == views[:, second], axis=(1, 2, 3)))
+        if same > 0.5:
+            raise ValueError(
+                f"Views 1 and {second + 1} are identical for {same:.0%} of the first batch: the augmentation does "
+                "nothing, and the method would learn nothing. Choose another view policy."
+            )
+
+
+class GradientCheck(tf.keras.callbacks.Callback):
+    """Stops a run in which an optimised variable got no gradient in the first three steps.
+
+    # Raises
+        RuntimeError: Names the variables.
+    """
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self._steps = 0
+        # A resumed run did its check when it began: the model records gradients of the very first steps only.
+        self._due = int(self.model.optimizer.iterations.numpy()) == 0
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        self._steps += 1
+        if not self._due or self._steps != 3:
+            return
+        idle = self.model.variables_without_gradient()
+        if idle:
+            raise RuntimeError(
+                f"{len(idle)} of {len(self.model.optimized_variables)} optimised variables got no gradient in three "
+                f"steps, for example {', '.join(idle[:3])}: they would never learn."
+            )

@@ -1,0 +1,165 @@
+"""BSSL: `python -m larq_ssl.experiments.bssl --stage=1`, then `--stage=2`."""
+
+import pathlib
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from absl import flags
+
+from larq_ssl import models
+from larq_ssl.experiments import common, stages, training
+from larq_ssl.experiments.run_folder import RunFolder
+from larq_ssl.heads import mlp_head
+from larq_ssl.methods.bssl import BSSL, FEATURE_LOSSES, PRESETS, resolve_preset
+from larq_ssl.models.folder import encoder_hash, load_encoder
+from larq_ssl.schedules import Balance
+
+FLAGS = flags.FLAGS
+
+_TEACHER = flags.DEFINE_string("teacher", None, "Run folder or encoder folder of the frozen float teacher.")
+_PRESET = flags.DEFINE_enum("preset", "paper", list(PRESETS), "What the paper says, or what its code was written to do.")
+_CLASSES = flags.DEFINE_integer("classes", 2000, "Outputs of the two classifiers.", 2)
+_HIDDEN = flags.DEFINE_integer("hidden_dim", 2000, "Hidden units of the two classifiers.", 1)
+_TEMPERATURE = flags.DEFINE_float("temperature", 0.2, "Of the classifiers' softmax.", 1e-6)
+_FEATURE_LOSS = flags.DEFINE_enum("feature_loss", "cosine", FEATURE_LOSSES, "Distance between features.")
+_BALANCE = flags.DEFINE_enum("balance", "cosine", ["cosine", "constant", "step"], "How lambda falls.")
+_BALANCE_START = flags.DEFINE_float("balance_start", None, "Lambda at the start, instead of the paper's.", 0, 1)
+_BALANCE_END = flags.DEFINE_float("balance_end", None, "Lambda at the end, instead of the paper's.", 0, 1)
+_BALANCE_INTERVAL = flags.DEFINE_integer("balance_interval", 1, "Steps between two changes of lambda.", 1)
+_VIEWS = flags.DEFINE_integer("num_views", 2, "2: crosswise; 1: teacher and student see the same view.", 1, 2)
+_TRAIN_HEAD = flags.DEFINE_bool("train_teacher_head", None, "Train the teacher's classifier; by default the preset's.")
+_SOURCE = flags.DEFINE_enum("feature_source", None, ["features", "logits"], "What the feature loss compares; by default the preset's.")
+_SCALE = flags.DEFINE_float("feature_scale", None, "Factor of the cosine distance; by default the preset's.", 1e-6)
+_TEACHER_BN = flags.DEFINE_enum("teacher_batch_norm", None, ["eval", "train"], "Statistics of the teacher; by default the preset's.")
+_INHERIT_HEAD = flags.DEFINE_bool("inherit_teacher_head", True, "Stage 2 goes on with the teacher's classifier of stage 1.")
+
+FLAGS.set_default("encoder", "reactnet_a")
+FLAGS.set_default("views", "bssl")
+FLAGS.set_default("optimizer", "adam")
+FLAGS.set_default("lr", 3e-4)
+FLAGS.set_default("schedule", "epoch_cosine")
+
+
+def default_recipe(argv: Sequence[str]) -> str | None:
+    """On the digits, the recipe of the stage."""
+    if (common.argument("dataset", argv) or "digits") != "digits":
+        return None
+    one_stage = any(text in ("--one_stage", "--one_stage=true", "--one_stage=True") for text in argv)
+    stage = common.argument("stage", argv)
+    return "digits/bssl_one_stage" if one_stage else f"digits/bssl_stage{stage}" if stage in ("1", "2") else None
+
+
+def prepare(run: RunFolder) -> training.Job:
+    """Checks the flags, finds teacher and stage 1, and loads the images."""
+    if FLAGS.stage is None and not FLAGS.one_stage and FLAGS.binarization is None:
+        raise ValueError("Say which stage to train: --stage=1, --stage=2 or --one_stage.")
+    resolve_preset(
+        _PRESET.value,
+        train_teacher_head=_TRAIN_HEAD.value,
+        feature_source=_SOURCE.value,
+        feature_scale=_SCALE.value,
+        teacher_batch_norm=_TEACHER_BN.value,
+    )
+    before = stages.stage1_run(run)
+    teacher_folder = find_teacher(before)
+    teacher = load_encoder(teacher_folder)
+    data = training.load_data(FLAGS.views)
+    inputs = {"teacher": encoder_hash(teacher)}
+    if before is not None:
+        inputs["stage 1"] = before.results()["encoders"]["student"]
+        if _TEACHER.value is None and before.inputs()["teacher"] != inputs["teacher"]:
+            raise ValueError(
+                f"The teacher in {teacher_folder} is not the one of {before.path}: its weights have changed. "
+                "Name the right one with --teacher."
+            )
+    balance = Balance(
+        data.total_steps, _BALANCE_START.value, _BALANCE_END.value, _BALANCE.value, _BALANCE_INTERVAL.value
+    )
+
+    def make() -> BSSL:
+        # Loaded anew: variables must be made in the scope of the strategy.
+        method = build(load_encoder(teacher_folder), balance)
+        if before is not None:
+            stages.inherit(method, before, leave=() if _INHERIT_HEAD.value else ("teacher_head",))
+        return method
+
+    return training.Job(
+        data,
+        make,
+        ("loss", "kl", "feature", "embedding_std"),
+        inputs=inputs,
+        licences=(f"Teacher: {teacher_folder}, licence as recorded there, unknown if it is not.",),
+    )
+
+
+def build(teacher: models.Encoder, balance: Balance) -> BSSL:
+    """The method as the flags describe it."""
+    student = models.build(
+        FLAGS.encoder, None, stages.binarization(), FLAGS.stem, FLAGS.width, FLAGS.preprocessing
+    )
+    switches = resolve_preset(_PRESET.value, feature_source=_SOURCE.value)
+    width = student.feature_dim
+    projector = None
+    if switches.feature_source == "features":
+        # Nothing in the paper says how student and teacher features of other widths are compared.
+        width = teacher.feature_dim
+        projector = mlp_head("projector", student.feature_dim, [], width, batch_norm=False)
+    heads = {
+        name: mlp_head(name, dim, [_HIDDEN.value], _CLASSES.value, batch_norm=True, synchronized=FLAGS.strategy != "single")
+        for name, dim in (("teacher_head", teacher.feature_dim), ("student_head", width))
+    }
+    return BSSL(
+        teacher=teacher,
+        teacher_head=heads["teacher_head"],
+        student=student,
+        student_head=heads["student_head"],
+        projector=projector,
+        balance=balance,
+        preset=_PRESET.value,
+        train_teacher_head=_TRAIN_HEAD.value,
+        feature_source=_SOURCE.value,
+        feature_scale=_SCALE.value,
+        teacher_batch_norm=_TEACHER_BN.value,
+        feature_loss=_FEATURE_LOSS.value,
+        views=_VIEWS.value,
+        temperature=_TEMPERATURE.value,
+        gradient_clip=FLAGS.gradient_clip,
+        accumulate=FLAGS.accumulate,
+    )
+
+
+def find_teacher(before: RunFolder | None) -> pathlib.Path:
+    """The teacher's encoder folder: `--teacher`, that of stage 1, or on the digits one that is trained now.
+
+    # Raises
+        ValueError: If there is none, with what to do about it.
+    """
+    name = _TEACHER.value or (before.flags().get("teacher") if before is not None else None)
+    if name is None and FLAGS.dataset == "digits":
+        run = RunFolder("runs/moco/digits-resnet_18-v2/float")
+        if not run.finished:
+            common.say(f"No --teacher is given, so one is trained on the digits first and kept in {run.path}:")
+            command = [sys.executable, "-m", "larq_ssl.experiments.moco", f"--workdir={run.path}", f"--seed={FLAGS.seed}"]
+            common.say(" ".join(command[1:]))
+            if subprocess.run(command, check=False).returncode:
+                raise ValueError(f"The teacher in {run.path} could not be trained.")
+        name = str(run.path)
+    if name is None:
+        raise ValueError(
+            f"--teacher is missing: BSSL learns from a float network trained on {FLAGS.dataset}. Train one with "
+            f"`python -m larq_ssl.experiments.moco --dataset={FLAGS.dataset} ...` and give its run folder."
+        )
+    folder = pathlib.Path(name)
+    for candidate in (folder, RunFolder(folder).encoder("student")):
+        if (candidate / "encoder.json").is_file():
+            return candidate
+    raise ValueError(f"--teacher={name} is neither a finished run nor an encoder folder.")
+
+
+def main() -> int:
+    return training.run_training("bssl", prepare)
+
+
+if __name__ == "__main__":
+    common.run(main, default_recipe)

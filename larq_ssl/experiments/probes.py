@@ -1,0 +1,182 @@
+"""What all probes share: which encoder, which labelled images, where the result goes."""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable, Iterator, Mapping
+
+from absl import flags
+from tqdm import tqdm
+
+from larq_ssl.data import datasets, pipeline
+from larq_ssl.data.datasets import ImageDataset
+from larq_ssl.evaluation.calibrate import calibrate_batch_norm
+from larq_ssl.evaluation.features import Features, extract
+from larq_ssl.evaluation.results import FILE_NAME, named, read_results, write_results
+from larq_ssl.experiments import common
+from larq_ssl.experiments.run_folder import RunFolder
+from larq_ssl.models import Encoder, build
+from larq_ssl.models.folder import encoder_hash, load_encoder
+
+FLAGS = flags.FLAGS
+
+_RUN = flags.DEFINE_string("run", None, "Run folder whose encoder is probed.")
+_ENCODER_DIR = flags.DEFINE_string("encoder_dir", None, "Encoder folder that is probed, instead of --run.")
+_WHICH = flags.DEFINE_enum("which", "student", ["student", "ema"], "Encoder of the run.")
+_DATASET = flags.DEFINE_string("dataset", None, "Labelled images; by default those of the run.")
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Where they lie; by default as for the run.")
+_VAL_FRACTION = flags.DEFINE_float("val_fraction", None, "Share held out of a folder without val; by default the run's.", 0, 0.9)
+_LIMIT = flags.DEFINE_integer("max_train_images", None, "Probe with a fixed, class-balanced subset; by default the run's.", 2)
+_IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Side of the images; by default as for the run.", 8)
+_RANDOM = flags.DEFINE_bool("random", False, "Probe the untrained encoder (BatchNorm calibrated): the baseline.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of the probe, and of the weights with --random.", 0)
+_BATCH = flags.DEFINE_integer("batch_size", 256, "Images per step of the feature extraction.", 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """An encoder and the labelled images that it is measured with."""
+
+    encoder: Encoder
+    train: ImageDataset
+    test: ImageDataset
+    image_size: int
+    folder: pathlib.Path
+
+    def features(self) -> tuple[Features, Features]:
+        """Features of both splits, extracted once per encoder and kept beside the probes."""
+        cache = self.folder.parent / "features"
+        return tuple(
+            extract(self.encoder, part, self.image_size, _BATCH.value, cache, bar(f"features of {part.split}"))
+            for part in (self.train, self.test)
+        )
+
+
+def load(protocol: str, preset: str) -> Probe:
+    """The probe that the flags describe.
+
+    # Raises
+        ValueError: If flags contradict each other or name nothing.
+    """
+    if (_RUN.value is None) == (_ENCODER_DIR.value is None):
+        raise ValueError("Give either --run=<run folder> or --encoder_dir=<encoder folder>.")
+    run = RunFolder(_RUN.value) if _RUN.value is not None else None
+    if run is not None and not run.finished:
+        raise ValueError(f"--run={run.path} is not a finished run.")
+    before = run.flags() if run is not None else {}
+    source = run.encoder(_WHICH.value) if run is not None else pathlib.Path(_ENCODER_DIR.value)
+    if not source.is_dir():
+        raise ValueError(f"There is no encoder in {source}.")
+    encoder = load_encoder(source)
+    name = _DATASET.value or before.get("dataset")
+    if name is None:
+        raise ValueError("--dataset is missing: the labelled images to probe with.")
+    same = name == before.get("dataset")
+    inherited = before if same else {}
+    data_dir = _DATA_DIR.value or inherited.get("data_dir")
+    val_fraction = _first(_VAL_FRACTION.value, float(inherited.get("val_fraction", 0)))
+    limit = _first(_LIMIT.value, _int(inherited.get("max_train_images")))
+    size = _first(_IMAGE_SIZE.value, _int(before.get("image_size")), encoder.spec.image_size, 224)
+    train, test = (
+        datasets.load_dataset(name, split, data_dir, val_fraction=val_fraction, limit=part_limit)
+        for split, part_limit in (("train", limit), ("val", None))
+    )
+    if not train.classes:
+        raise ValueError(f"--dataset={name} has no labels, which a probe needs.")
+    tag = "-".join([protocol, preset, name.replace("/", "_"), *(["random"] if _RANDOM.value else []), *([_WHICH.value] if _WHICH.value != "student" else [])])
+    folder = run.probe(tag) if run is not None else source.parent / "probes" / tag
+    if _RANDOM.value:
+        encoder = random_encoder(encoder, train, size, _SEED.value)
+    return Probe(encoder, train, test, size, folder)
+
+
+def random_encoder(like: Encoder, train: ImageDataset, image_size: int, seed: int) -> Encoder:
+    """An untrained network of the same kind, its BatchNorm calibrated on the training images."""
+    import tensorflow as tf
+
+    tf.keras.utils.set_random_seed(seed)
+    encoder = build(**{**dataclasses.asdict(like.spec), "image_size": None})
+    return calibrate_batch_norm(encoder, _mixed_batches(train, image_size))
+
+
+def _mixed_batches(train: ImageDataset, image_size: int) -> Iterator[Mapping]:
+    """Training images as a probe sees them, in batches that mix the classes (a folder is sorted by class)."""
+    import numpy as np
+    import tensorflow as tf
+
+    images = [batch["image"].numpy() for batch in pipeline.image_batches(train, image_size, 256).take(16)]
+    pixels = np.concatenate(images)
+    order = np.random.default_rng(0).permutation(len(pixels))
+    for start in range(0, len(pixels) - 255, 256):
+        yield {"image": tf.constant(pixels[order[start : start + 256]])}
+
+
+def run_probe(
+    protocol: str,
+    preset: str,
+    measure: Callable[[Probe, Features, Features], Mapping[str, float]],
+    settings: Mapping[str, object],
+    headline: str,
+) -> int:
+    """Measures once, writes `results.json`, and shows the headline; returns the exit code.
+
+    # Arguments
+        protocol: Such as `knn`.
+        preset: Such as `dino`.
+        measure: Given the probe and the features of both splits, returns metrics.
+        settings: Of the protocol, for the record.
+        headline: Name of the metric that is printed.
+    """
+    with common.user_errors():
+        probe = load(protocol, preset)
+        full = {
+            "encoder_hash": encoder_hash(probe.encoder),
+            "image_size": probe.image_size,
+            "seed": _SEED.value,
+            "train": probe.train.fingerprint,
+            "test": probe.test.fingerprint,
+            **settings,
+        }
+        if (probe.folder / FILE_NAME).is_file():
+            old = read_results(probe.folder)
+            if all(old.settings.get(key) == json.loads(json.dumps(value)) for key, value in full.items()):
+                common.say(f"{probe.folder}: measured earlier.")
+                _show(old.metrics, headline)
+                return 0
+            raise ValueError(
+                f"{probe.folder} holds results of other settings; move it away to measure again."
+            )
+        train, test = probe.features()
+        metrics = named(protocol, preset, probe.train.name, measure(probe, train, test))
+        path = write_results(probe.folder, metrics, full)
+    common.say(f"{path}: {len(metrics)} numbers.")
+    _show(metrics, headline)
+    return 0
+
+
+def bar(what: str) -> Callable[[int, int], None]:
+    """A progress function that draws a bar."""
+    state: dict[str, tqdm] = {}
+
+    def update(done: int, total: int) -> None:
+        if "bar" not in state:
+            state["bar"] = tqdm(total=total, desc=what, leave=False)
+        state["bar"].update(done - state["bar"].n)
+        if done >= total:
+            state["bar"].close()
+
+    return update
+
+
+def _show(metrics: Mapping[str, float], headline: str) -> None:
+    for name, value in metrics.items():
+        if headline in name:
+            common.say(f"{name}: {value:.4f}")
+
+
+def _first(*values: object) -> object:
+    return next((value for value in values if value is not None), None)
+
+
+def _int(text: str | None) -> int | None:
+    return None if text is None else int(text)

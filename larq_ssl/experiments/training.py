@@ -1,0 +1,276 @@
+"""Trains a method in a run folder: what all training commands do once their networks are built."""
+
+import contextlib
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import tensorflow as tf
+from absl import flags, logging
+
+from larq_ssl import callbacks, distribute, schedules
+from larq_ssl.checkpoints import Checkpoints
+from larq_ssl.data import datasets, pipeline, views
+from larq_ssl.data.datasets import ImageDataset
+from larq_ssl.data.views import ViewPolicy
+from larq_ssl.evaluation import pictures
+from larq_ssl.experiments import common, stages
+from larq_ssl.experiments.run_folder import RunFolder
+from larq_ssl.files import write_json, write_whole
+from larq_ssl.methods.base import NOT_FINITE, SelfSupervisedModel
+from larq_ssl.models import folder as model_folder
+from larq_ssl.models import profile
+from larq_ssl.optimizers import build_optimizer
+
+FLAGS = flags.FLAGS
+
+_KNN_IMAGES = 10_000
+_SHEET_IMAGES = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """The images of a run and how they become batches."""
+
+    train: ImageDataset
+    policy: ViewPolicy
+    steps_per_epoch: int
+
+    @property
+    def total_steps(self) -> int:
+        return self.steps_per_epoch * FLAGS.epochs
+
+    def batches(self, start_step: int = 0) -> tf.data.Dataset:
+        """The endless stream of batches, from the batch of `start_step` on."""
+        return pipeline.view_batches(self.train, self.policy, FLAGS.batch_size, FLAGS.seed, start_step)
+
+
+def _set_up() -> tf.distribute.Strategy:
+    """Seeds, determinism, precision and devices, as the flags say; call it before any network is built."""
+    tf.keras.utils.set_random_seed(FLAGS.seed)
+    if FLAGS.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    tf.keras.mixed_precision.set_global_policy(FLAGS.precision)
+    return distribute.strategy(FLAGS.strategy)
+
+
+def load_data(policy_name: str) -> Data:
+    """The training images of the flags, and the view policy."""
+    train = load_split("train", limit=FLAGS.max_train_images)
+    overrides = {} if FLAGS.crop_scale is None else {"crop_scale": (FLAGS.crop_scale, 1.0)}
+    policy = views.policy(policy_name, FLAGS.image_size, **overrides)
+    whole = pipeline.steps_per_epoch(train, FLAGS.batch_size)
+    if FLAGS.steps_per_epoch is not None and FLAGS.steps_per_epoch > whole:
+        raise ValueError(f"--steps_per_epoch must be at most {whole} (a whole pass), got {FLAGS.steps_per_epoch}.")
+    return Data(train, policy, FLAGS.steps_per_epoch or whole)
+
+
+def load_split(split: str, limit: int | None = None) -> ImageDataset:
+    """A split of the flags' data set."""
+    return datasets.load_dataset(
+        FLAGS.dataset, split, FLAGS.data_dir, val_fraction=FLAGS.val_fraction, seed=0, limit=limit
+    )
+
+
+def learning_rate(data: Data) -> tf.keras.optimizers.schedules.LearningRateSchedule:
+    """The schedule of `--schedule`, with `--lr` as its peak."""
+    steps, epochs, peak = data.steps_per_epoch, FLAGS.epochs, FLAGS.lr
+    warmup = round(FLAGS.warmup_epochs * steps)
+    if FLAGS.schedule in ("linear", "step", "constant") and warmup:
+        raise ValueError(f"--warmup_epochs must be 0 with --schedule={FLAGS.schedule}, got {FLAGS.warmup_epochs}.")
+    if FLAGS.schedule == "cosine":
+        return schedules.WarmupCosine(peak, 0.0, data.total_steps, warmup)
+    if FLAGS.schedule == "epoch_cosine":
+        if FLAGS.warmup_epochs != int(FLAGS.warmup_epochs):
+            raise ValueError(f"--warmup_epochs must be whole with epoch_cosine, got {FLAGS.warmup_epochs}.")
+        return schedules.EpochCosine(peak, epochs, steps, int(FLAGS.warmup_epochs))
+    if FLAGS.schedule == "linear":
+        return schedules.LinearDecay(peak, epochs, steps)
+    boundaries = [round(data.total_steps * share) for share in (0.6, 0.8)] if FLAGS.schedule == "step" else []
+    return schedules.StepDecay(peak, boundaries)
+
+
+def optimizer(rate: tf.keras.optimizers.schedules.LearningRateSchedule) -> tf.keras.optimizers.legacy.Optimizer:
+    """The optimizer of `--optimizer`, with loss scaling where float16 needs it."""
+    result = build_optimizer(FLAGS.optimizer, rate, FLAGS.weight_decay)
+    if FLAGS.precision == "mixed_float16":
+        return tf.keras.mixed_precision.LossScaleOptimizer(result)
+    return result
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What one command trains.
+
+    # Attributes
+        data: Images and view policy.
+        make: Builds the method; called in the scope of the strategy.
+        shown: Metrics for the progress bar; the online kNN is added.
+        schedules: Values to log at each epoch, besides the learning rate.
+        inputs: Fingerprints of what the run reads besides the images.
+        licences: Lines for the run's `LICENSES.md`.
+    """
+
+    data: Data
+    make: Callable[[], SelfSupervisedModel]
+    shown: tuple[str, ...]
+    schedules: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
+    inputs: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    licences: tuple[str, ...] = ()
+
+
+def run_training(experiment: str, prepare: Callable[[RunFolder], Job]) -> int:
+    """Begins a run, goes on with it, or shows its result if it is finished; returns the exit code.
+
+    # Arguments
+        experiment: Name of the command.
+        prepare: Checks the flags and loads what they name; called only if there is something to train.
+    """
+    flags_text = common.flags_as_text()
+    with contextlib.ExitStack() as stack:
+        with common.user_errors():
+            run = stages.run_folder(experiment)
+            stack.enter_context(run.open(flags_text, common.identity(FLAGS), FLAGS.fresh))
+            if run.finished:
+                common.say(f"{run.path}: finished earlier (--fresh begins anew). {run.results_file}:")
+                common.say(json.dumps(run.results()["metrics"], indent=2))
+                return 0
+            strategy = _set_up()
+            job = prepare(run)
+            rate = learning_rate(job.data)
+            with strategy.scope():
+                method = job.make()
+                method.compile(optimizer=optimizer(rate))
+                inner = getattr(method.optimizer, "inner_optimizer", method.optimizer)
+                # Slots must exist before a checkpoint is restored: what is missing in it is then seen at once.
+                inner._create_all_weights(method.optimized_variables)
+            run.begin(flags_text, {"data": job.data.train.fingerprint, **job.inputs})
+            checkpoints = Checkpoints(run.checkpoints, method=method, optimizer=method.optimizer)
+            done = checkpoints.restore() or 0
+            batches = job.data.batches(done)
+            if done == 0:
+                _record_start(run, job, next(iter(batches)), method)
+        common.say(f"{run.path}: {f'going on after step {done:,}' if done else 'a new run'}; {method_size(method)}.")
+        return _fit(run, job, method, batches, checkpoints, rate)
+
+
+def _fit(
+    run: RunFolder,
+    job: Job,
+    method: SelfSupervisedModel,
+    batches: tf.data.Dataset,
+    checkpoints: Checkpoints,
+    rate: tf.keras.optimizers.schedules.LearningRateSchedule,
+) -> int:
+    saving = callbacks.Checkpointing(checkpoints, FLAGS.checkpoint_every)
+    started = time.perf_counter()
+    try:
+        method.fit(
+            batches,
+            epochs=FLAGS.epochs,
+            steps_per_epoch=job.data.steps_per_epoch,
+            callbacks=[*_watchers(run, job, method, rate), saving],
+            verbose=1,
+        )
+    except tf.errors.InvalidArgumentError as error:
+        if NOT_FINITE not in str(error):
+            raise
+        common.say(f"error: {NOT_FINITE} The last checkpoint in {run.checkpoints} is good; a lower --lr may help.")
+        return 1
+    if saving.interrupted:
+        common.say(f"{run.path}: stopped by SIGTERM after saving; the same command goes on.")
+        return common.SIGTERM_EXIT
+    _finish(run, method, time.perf_counter() - started)
+    return 0
+
+
+def _watchers(
+    run: RunFolder,
+    job: Job,
+    method: SelfSupervisedModel,
+    rate: tf.keras.optimizers.schedules.LearningRateSchedule,
+) -> list[tf.keras.callbacks.Callback]:
+    """The callbacks in their order: those that add to an epoch's logs before those that show and keep them."""
+    encoder = method.encoders["student"]
+    return [
+        *_online_knn(encoder),
+        callbacks.SignFlips(encoder.binary_layers if encoder.spec.binarization == "full" else []),
+        callbacks.ScheduleLogger({"learning_rate": rate, **job.schedules}),
+        callbacks.EpochRecorder(FLAGS.batch_size),
+        callbacks.CollapseWarning(),
+        callbacks.GradientCheck(),
+        callbacks.Estimate(job.data.total_steps, FLAGS.batch_size, common.say),
+        callbacks.MetricsFile(run.metrics_file),
+        tf.keras.callbacks.TensorBoard(str(run.tensorboard), write_graph=False, profile_batch=0),
+        callbacks.ProgressBar([*job.shown, "knn"]),
+    ]
+
+
+def method_size(method: SelfSupervisedModel) -> str:
+    """How many variables and parameters the optimizer moves, and which networks are frozen."""
+    variables = method.optimized_variables
+    count = sum(int(np.prod(variable.shape)) for variable in variables)
+    others = [name for name in method.networks if name not in method.optimized]
+    frozen = f"; not optimised: {', '.join(others)}" if others else ""
+    return f"{', '.join(method.optimized)} learn with {count:,} parameters in {len(variables)} variables{frozen}"
+
+
+def _online_knn(encoder: tf.keras.Model) -> list[tf.keras.callbacks.Callback]:
+    if not FLAGS.knn_every:
+        return []
+    bank = load_split("train", limit=None)
+    if not bank.classes:
+        common.say("The images have no labels, so there is no online kNN.")
+        return []
+    if bank.size > _KNN_IMAGES:
+        bank = load_split("train", limit=_KNN_IMAGES)
+    queries = load_split("val")
+    if queries.size > _KNN_IMAGES // 5:
+        queries = load_split("val", limit=_KNN_IMAGES // 5)
+    return [callbacks.OnlineKNN(encoder, bank, queries, FLAGS.image_size, FLAGS.knn_every)]
+
+
+def _record_start(run: RunFolder, job: Job, batch: Mapping[str, tf.Tensor], method: SelfSupervisedModel) -> None:
+    """Checks the first batch, and keeps for people what the run looks like at its start."""
+    callbacks.check_views(batch)
+    encoder = method.encoders["student"]
+    sheet = batch["global"].numpy()[:_SHEET_IMAGES]
+    pictures.view_sheet(run.path / "views.png", sheet, overwrite=True)
+    summary = profile.summary_text(encoder, FLAGS.image_size)
+    write_whole(run.path / "summary.txt", summary, overwrite=True)
+    write_whole(run.path / "LICENSES.md", "# Licences\n\n" + "".join(f"- {line}\n" for line in job.licences), overwrite=True)
+    rows = np.concatenate([np.concatenate(list(row), axis=1) for row in sheet], axis=0)
+    with tf.summary.create_file_writer(str(run.tensorboard / "train")).as_default():
+        tf.summary.image("views", rows[None], step=0, description="Rows are images, columns are views.")
+        tf.summary.text("summary", f"```\n{summary}\n```", step=0)
+    cost = profile.cost(encoder, FLAGS.image_size)
+    common.say(
+        f"{encoder.spec.name} at {FLAGS.image_size} px: {cost.binary_macs:,} binary and {cost.float_macs:,} other MACs, "
+        f"{cost.size_bytes / 1024:,.0f} KiB (layer by layer in {run.path / 'summary.txt'})."
+    )
+
+
+def _finish(run: RunFolder, method: SelfSupervisedModel, seconds: float) -> None:
+    """Writes the products and, last of all, `results.json`."""
+    for name, encoder in method.encoders.items():
+        if not run.encoder(name).exists():
+            model_folder.save_encoder(encoder, run.encoder(name))
+    for name, head in method.heads.items():
+        if not run.head(name).exists():
+            model_folder.save_weights(head, run.head(name))
+    rows = [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
+    pictures.loss_curves(run.path / "curves.png", run.metrics_file)
+    results = {
+        "metrics": {name: value for name, value in rows[-1].items() if name not in ("epoch", "step")},
+        "epochs": rows[-1]["epoch"],
+        "steps": rows[-1]["step"],
+        "seconds_of_this_process": round(seconds, 1),
+        "encoders": {name: model_folder.encoder_hash(encoder) for name, encoder in method.encoders.items()},
+    }
+    write_json(run.results_file, results)
+    knn = results["metrics"].get("knn")
+    accuracy = f"; kNN {knn:.1%}" if knn is not None else ""
+    common.say(f"{run.path}: finished after {results['epochs']} epochs{accuracy}. Pictures: curves.png, views.png.")
+    logging.flush()

@@ -1,0 +1,237 @@
+"""What every self-supervised method shares: one training step, and the bookkeeping that a run relies on."""
+
+from collections.abc import Iterable, Mapping
+
+import tensorflow as tf
+
+from larq_ssl import distribute
+from larq_ssl.optimizers import assign_roles
+from larq_ssl.roles import Role, variable_roles
+
+Batch = Mapping[str, tf.Tensor]
+
+NOT_FINITE = "larq_ssl: the loss or a gradient is not finite; the update was not applied."
+"""Start of the message of the `tf.errors.InvalidArgumentError` that stops a run that diverges."""
+
+_CHECKED_STEPS = 3
+
+
+class SelfSupervisedModel(tf.keras.Model):
+    """A method: named networks, the loss terms of a batch, and which networks the optimizer moves.
+
+    A subclass passes its networks to the constructor, lists the names of its metrics in `term_names`, and
+    implements `loss_terms`. Training is Keras's own: `compile(optimizer)`, then `fit(view_batches(...))`.
+
+    Which variables are optimised is decided by `optimized`, never by `layer.trainable`: Keras puts a
+    BatchNormalization that is not trainable in inference mode, which most methods do not mean.
+
+    # Arguments
+        networks: The method's networks by name, e.g. `{"teacher": ..., "student": ...}`.
+        optimized: The names of those that the optimizer moves.
+        gradient_clip: Largest global L2 norm of all gradients together, or `None`.
+        accumulate: Number of equal parts that a batch is cut into; their gradients are averaged before the
+            one update. Equal to a single pass in which BatchNormalization sees each part alone.
+    # Attributes
+        term_names: Names of the scalars that `loss_terms` returns; `loss` is the one that is minimised.
+        gradient_groups: Groups of networks whose gradient norms are reported as `gradient_norm/<group>`.
+        allows_accumulation: Whether the loss is a mean over examples that do not see each other.
+    # Raises
+        ValueError: If an argument is out of its range or the method cannot accumulate.
+    """
+
+    term_names: tuple[str, ...] = ("loss",)
+    gradient_groups: Mapping[str, tuple[str, ...]] = {}
+    allows_accumulation = True
+
+    def __init__(
+        self,
+        networks: Mapping[str, tf.keras.Model],
+        optimized: Iterable[str],
+        gradient_clip: float | None = None,
+        accumulate: int = 1,
+        name: str | None = None,
+    ):
+        super().__init__(name=name)
+        if gradient_clip is not None and not gradient_clip > 0:
+            raise ValueError(f"gradient_clip must be above 0 or None, got {gradient_clip}.")
+        if accumulate < 1:
+            raise ValueError(f"accumulate must be at least 1, got {accumulate}.")
+        if accumulate > 1 and not self.allows_accumulation:
+            raise ValueError(
+                f"accumulate must be 1 for {type(self).__name__}, whose examples see each other through a "
+                f"queue or the batch, got {accumulate}."
+            )
+        self.networks = dict(networks)
+        self.optimized = tuple(optimized)
+        self.gradient_clip = gradient_clip
+        self.accumulate = accumulate
+        self.built = True
+
+    @property
+    def encoders(self) -> dict[str, tf.keras.Model]:
+        """The products of training by name; `student` is always there, `ema` where the method keeps one."""
+        return {"student": self.networks["student"]}
+
+    @property
+    def heads(self) -> dict[str, tf.keras.Model]:
+        """The other networks that a second stage or a probe may want, by name."""
+        return {}
+
+    def loss_terms(self, batch: Batch) -> dict[str, tf.Tensor]:
+        """The values named in `term_names`, each a float32 tensor `[batch]` or a scalar; `loss` per example."""
+        raise NotImplementedError
+
+    def before_update(self) -> None:
+        """Called in every step before the networks run, e.g. to move a momentum encoder."""
+
+    def after_update(self) -> None:
+        """Called in every step after the optimizer, e.g. to fill a queue."""
+
+    def idle_networks(self) -> tuple[str, ...]:
+        """Optimised networks that rightly get no gradient in the first steps (a term with weight 0)."""
+        return ()
+
+    def encode(self, images: tf.Tensor) -> tf.Tensor:
+        """Features of raw images `[batch, height, width, 3]` in 0..255, in inference mode."""
+        return self.networks["student"](images, training=False)
+
+    @property
+    def optimized_variables(self) -> list[tf.Variable]:
+        """The variables that the optimizer moves, network after network."""
+        return [variable for variable, _ in self._optimized_roles()]
+
+    def _optimized_roles(self) -> list[tuple[tf.Variable, Role]]:
+        return [pair for name in self.optimized for pair in variable_roles(self.networks[name])]
+
+    def compile(self, optimizer: tf.keras.optimizers.legacy.Optimizer, **kwargs: object) -> None:
+        """Sets the optimizer and tells it the role of each variable that it will move."""
+        super().compile(optimizer=optimizer, **kwargs)
+        assign_roles(optimizer, self._optimized_roles())
+        self._means = {name: tf.keras.metrics.Mean(name=name) for name in self._metric_names()}
+        # The largest |gradient| that each variable has seen in the first steps of a run.
+        self.gradient_seen = tf.Variable(
+            tf.zeros([len(self.optimized_variables)]),
+            trainable=False,
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+            name="gradient_seen",
+        )
+
+    def _metric_names(self) -> list[str]:
+        return [*self.term_names, *(f"gradient_norm/{group}" for group in self.gradient_groups)]
+
+    @property
+    def metrics(self) -> list[tf.keras.metrics.Metric]:
+        return list(getattr(self, "_means", {}).values())
+
+    def train_step(self, batch: Batch) -> dict[str, tf.Tensor]:
+        self.before_update()
+        variables = self.optimized_variables
+        terms, gradients = self._terms_and_gradients(batch, variables)
+        gradients = distribute.all_reduce_sum(gradients)
+        if isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer):
+            gradients = self.optimizer.get_unscaled_gradients(gradients)
+            checked = [terms["loss"]]  # an infinite gradient is an ordinary event of loss scaling
+        else:
+            checked = [terms["loss"], tf.linalg.global_norm(gradients)]
+        norms = self._gradient_norms(gradients)
+        with tf.control_dependencies([_assert_finite(value) for value in checked]):
+            gradients = [tf.identity(gradient) for gradient in gradients]
+        self._watch_first_gradients(gradients)
+        if self.gradient_clip is not None:
+            gradients, _ = tf.clip_by_global_norm(gradients, self.gradient_clip)
+        self.optimizer.apply_gradients(
+            zip(gradients, variables, strict=True), experimental_aggregate_gradients=False
+        )
+        self.after_update()
+        for name, value in {**terms, **norms}.items():
+            self._means[name].update_state(value)
+        return {name: mean.result() for name, mean in self._means.items()}
+
+    def _terms_and_gradients(
+        self, batch: Batch, variables: list[tf.Variable]
+    ) -> tuple[dict[str, tf.Tensor], list[tf.Tensor]]:
+        """Means of the terms, and the gradients of this replica's share of the global mean loss."""
+        part_terms, part_gradients = [], []
+        for part in _split(batch, self.accumulate):
+            with tf.GradientTape() as tape:
+                terms = self.loss_terms(part)
+                if set(terms) != set(self.term_names):
+                    raise ValueError(
+                        f"{type(self).__name__}.loss_terms must return {sorted(self.term_names)}, got {sorted(terms)}."
+                    )
+                terms = {name: tf.reduce_mean(tf.cast(term, tf.float32)) for name, term in terms.items()}
+                objective = terms["loss"] / (self.accumulate * distribute.replicas())
+                if isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer):
+                    objective = self.optimizer.get_scaled_loss(objective)
+            gradients = tape.gradient(objective, variables)
+            _refuse_unconnected(variables, gradients)
+            part_terms.append(terms)
+            part_gradients.append([tf.convert_to_tensor(gradient) for gradient in gradients])
+        means = {name: tf.add_n([terms[name] for terms in part_terms]) / self.accumulate for name in part_terms[0]}
+        return means, [tf.add_n(parts) for parts in zip(*part_gradients, strict=True)]
+
+    def _gradient_norms(self, gradients: list[tf.Tensor]) -> dict[str, tf.Tensor]:
+        by_network, start = {}, 0
+        for name in self.optimized:
+            count = len(variable_roles(self.networks[name]))
+            by_network[name] = gradients[start : start + count]
+            start += count
+        norms = {}
+        for group, names in self.gradient_groups.items():
+            members = [gradient for name in names for gradient in by_network.get(name, [])]
+            norms[f"gradient_norm/{group}"] = tf.linalg.global_norm(members)
+        return norms
+
+    def _watch_first_gradients(self, gradients: list[tf.Tensor]) -> None:
+        largest = tf.cond(
+            self.optimizer.iterations < _CHECKED_STEPS,
+            lambda: tf.stack([tf.reduce_max(tf.abs(tf.cast(gradient, tf.float32))) for gradient in gradients]),
+            lambda: tf.zeros([len(gradients)]),
+        )
+        self.gradient_seen.assign(tf.maximum(self.gradient_seen, largest))
+
+    def variables_without_gradient(self) -> list[str]:
+        """Names of the optimised variables whose gradient was exactly zero in all of the first three steps."""
+        names = []
+        for name in self.optimized:
+            for variable, _ in variable_roles(self.networks[name]):
+                names.append((name in self.idle_networks(), f"{name}/{variable.name}"))
+        seen = self.gradient_seen.numpy()
+        return [name for (idle, name), largest in zip(names, seen, strict=True) if largest == 0 and not idle]
+
+    def reset_metrics(self) -> None:
+        if getattr(self, "_resumed_within_epoch", False):
+            self._resumed_within_epoch = False
+            return
+        super().reset_metrics()
+
+    def _maybe_load_initial_counters_from_ckpt(self, steps_per_epoch: int, initial_epoch: int) -> tuple[int, int]:
+        """Lets `fit` go on in the middle of an epoch, at the step that the optimizer has reached."""
+        if steps_per_epoch is None:
+            return initial_epoch, 0
+        epoch, step = divmod(int(self.optimizer.iterations.numpy()), steps_per_epoch)
+        self._resumed_within_epoch = step > 0
+        return epoch, step
+
+
+def _split(batch: Batch, parts: int) -> list[Batch]:
+    if parts == 1:
+        return [batch]
+    size = batch["id"].shape[0]
+    if size is None or size % parts:
+        raise ValueError(f"accumulate must divide the batch size per replica ({size}), got {parts}.")
+    pieces = {key: tf.split(value, parts) for key, value in batch.items()}
+    return [{key: pieces[key][part] for key in pieces} for part in range(parts)]
+
+
+def _assert_finite(value: tf.Tensor) -> tf.Operation:
+    return tf.debugging.Assert(tf.math.is_finite(value), [NOT_FINITE, value])
+
+
+def _refuse_unconnected(variables: list[tf.Variable], gradients: list[tf.Tensor | None]) -> None:
+    missing = [variable.name for variable, gradient in zip(variables, gradients, strict=True) if gradient is None]
+    if missing:
+        raise RuntimeError(
+            f"{len(missing)} of {len(variables)} optimised variables are not connected to the loss, "
+            f"the first is {missing[0]}: take them out of the networks or of `optimized`."
+        )
