@@ -116,9 +116,7 @@ def _rename_folder(source: pathlib.Path, target: pathlib.Path) -> None:
 
 def _refuse_existing(path: pathlib.Path, overwrite: bool) -> None:
     if not overwrite and os.path.lexists(path):
-        raise AlreadyExistsError(
-            f"`path` {str(path)!r} exists already; choose another one, or pass overwrite=True."
-        )
+        raise AlreadyExistsError(f"`path` {str(path)!r} exists already; choose another one, or pass overwrite=True.")
 
 
 def _beside(path: pathlib.Path) -> pathlib.Path:

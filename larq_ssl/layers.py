@@ -130,6 +130,4 @@ def batch_norm(name: str, synchronized: bool = False) -> tf.keras.layers.BatchNo
         name: Name of the layer.
         synchronized: Whether the statistics are those of all replicas together.
     """
-    return tf.keras.layers.BatchNormalization(
-        name=name, momentum=0.9, epsilon=1e-5, synchronized=synchronized
-    )
+    return tf.keras.layers.BatchNormalization(name=name, momentum=0.9, epsilon=1e-5, synchronized=synchronized)

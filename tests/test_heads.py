@@ -31,9 +31,7 @@ def test_projection_head_of_moco():
 
 def test_depth_and_roles():
     head = mlp_head("deep", 8, [6, 7], 5, batch_norm=True)
-    assert [layer.name for layer in head.layers] == [
-        *("dense1", "bn1", "relu1", "dense2", "bn2", "relu2", "dense3")
-    ]
+    assert [layer.name for layer in head.layers] == [*("dense1", "bn1", "relu1", "dense2", "bn2", "relu2", "dense3")]
     assert [role for _, role in variable_roles(head)] == [
         *(Role.KERNEL, Role.NORM, Role.NORM) * 2,
         Role.KERNEL,

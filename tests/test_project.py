@@ -45,9 +45,7 @@ def imports(file: pathlib.Path, tree: ast.Module) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom):
-            above = (
-                ".".join(file.parent.parts[: len(file.parent.parts) - node.level + 1]) if node.level else ""
-            )
+            above = ".".join(file.parent.parts[: len(file.parent.parts) - node.level + 1]) if node.level else ""
             source = ".".join(part for part in (above, node.module) if part)
             yield from (f"{source}.{name.name}" for name in node.names)
 
@@ -81,9 +79,7 @@ def test_no_except_catches_everything():
         for node in ast.walk(tree):
             if isinstance(node, ast.ExceptHandler):
                 caught = {
-                    part.id
-                    for part in ast.walk(node.type or ast.Name("Exception"))
-                    if isinstance(part, ast.Name)
+                    part.id for part in ast.walk(node.type or ast.Name("Exception")) if isinstance(part, ast.Name)
                 }
                 offenders += [f"{file}:{node.lineno}"] if caught & too_wide else []
     assert offenders == []
@@ -160,9 +156,7 @@ def test_the_wheel_holds_modules_types_and_recipes(tmp_path):
     subprocess.run(command, cwd=source, check=True, capture_output=True, timeout=300)
     (wheel,) = wheels.glob("*.whl")
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    recipes = {
-        f"larq_ssl/recipes/{file.relative_to(RECIPES).as_posix()}" for file in RECIPES.rglob("*.flags")
-    }
+    recipes = {f"larq_ssl/recipes/{file.relative_to(RECIPES).as_posix()}" for file in RECIPES.rglob("*.flags")}
     assert recipes
     assert held == {file.as_posix() for file, _ in modules()} | {"larq_ssl/py.typed"} | recipes
 

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from larq_ssl.queue import KeyQueue
 from tests import golden
+from tests.replicas import two_replicas
 
 
 def _rows(value, batch, dim):
@@ -76,7 +77,7 @@ def test_sizes_are_checked(arguments, message):
 
 
 def test_two_replicas_hold_the_same_keys_as_one():
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    strategy = two_replicas()
     with strategy.scope():
         queue = KeyQueue(8, 3, seed=1)
     single = KeyQueue(8, 3, seed=1)

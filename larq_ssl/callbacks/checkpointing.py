@@ -23,9 +23,7 @@ class Checkpointing(tf.keras.callbacks.Callback):
         ValueError: If `every_steps` is below 1.
     """
 
-    def __init__(
-        self, checkpoints: Checkpoints, every_steps: int, on_save: Callable[[int], None] | None = None
-    ):
+    def __init__(self, checkpoints: Checkpoints, every_steps: int, on_save: Callable[[int], None] | None = None):
         super().__init__()
         if every_steps < 1:
             raise ValueError(f"every_steps must be at least 1, got {every_steps}.")

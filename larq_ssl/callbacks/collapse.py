@@ -7,16 +7,21 @@ import tensorflow as tf
 _log = logging.getLogger(__name__)
 
 
+_MEANING = {
+    "embedding_std": "different images get nearly the same features",
+    "embedding_rank": "the features fill hardly more than one dimension",
+    "class_usage": "the joint classifier puts all images into one class, so its divergence teaches nothing any more "
+    "and only the feature loss holds the features apart",
+}
+
+
 class CollapseWarning(tf.keras.callbacks.Callback):
     """Warns once for each sign of collapse that an epoch's metrics show.
 
-    Looks at `embedding_std` (all images get the same features), `embedding_rank` (features fill few dimensions;
-    from `OnlineKNN`) and `class_usage` (all images fall into one class of a joint classifier).
-
     # Arguments
-        least_std: Below this the embedding counts as constant; independent directions have 1.
-        least_rank: Below this effective rank the embedding counts as collapsed.
-        least_usage: Below this many used classes the classifier counts as constant.
+        least_std: `embedding_std` below which the embedding counts as constant; independent directions have 1.
+        least_rank: `embedding_rank` (from `OnlineKNN`) below which the embedding counts as collapsed.
+        least_usage: `class_usage` below which a joint classifier counts as constant.
     """
 
     def __init__(self, least_std: float = 0.05, least_rank: float = 1.5, least_usage: float = 1.5):
@@ -30,10 +35,10 @@ class CollapseWarning(tf.keras.callbacks.Callback):
             if value is not None and value < least and name not in self.warned:
                 self.warned.add(name)
                 _log.warning(
-                    "THE TRAINING HAS PROBABLY COLLAPSED: after epoch %d %s is %.4f (below %g). The features of "
-                    "different images are nearly the same; a lower learning rate or another balance may help.",
+                    "COLLAPSE after epoch %d: %s is %.4f, below %g; %s.",
                     epoch + 1,
                     name,
                     value,
                     least,
+                    _MEANING[name],
                 )

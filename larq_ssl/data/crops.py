@@ -62,4 +62,3 @@ def crop_boxes(uniforms: Any, height: Any, width: Any, views: tuple[View, ...]) 
         h = xp.where(whole, rows, h)
         w = xp.where(whole, columns, w)
     return xp.asarray(xp.stack([top, left, h, w], axis=-1), np.int64)
-

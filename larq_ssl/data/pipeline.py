@@ -79,8 +79,13 @@ def _cut_encoded(
 
 
 def _finish(
-    policy: ViewPolicy, labels: np.ndarray, ids: tf.Tensor, uniforms: tf.Tensor, boxes: tf.Tensor,
-    planes: list[tf.Tensor], with_boxes: bool,
+    policy: ViewPolicy,
+    labels: np.ndarray,
+    ids: tf.Tensor,
+    uniforms: tf.Tensor,
+    boxes: tf.Tensor,
+    planes: list[tf.Tensor],
+    with_boxes: bool,
 ) -> Batch:
     """Colours and blurs crops, and makes a batch of them."""
     batch = {"id": ids, "label": tf.gather(tf.constant(labels, tf.int64), ids)}

@@ -25,9 +25,7 @@ def _round_to(x: tf.Tensor, unit: float) -> tf.Tensor:
     return tf.floor(x * (1.0 / unit) + 0.5) * unit
 
 
-def resize_weights(
-    start: tf.Tensor, length: tf.Tensor, in_size: int, out_size: int, interpolation: str
-) -> tf.Tensor:
+def resize_weights(start: tf.Tensor, length: tf.Tensor, in_size: int, out_size: int, interpolation: str) -> tf.Tensor:
     """Matrices that resize `[start, start + length)` of an axis of `in_size` pixels to `out_size` pixels.
 
     # Arguments
@@ -52,9 +50,7 @@ def _to_bytes(x: tf.Tensor) -> tf.Tensor:
     return tf.clip_by_value(tf.floor(x + 0.5), 0.0, 255.0)
 
 
-def crop_resize(
-    images: tf.Tensor, boxes: tf.Tensor, flips: tf.Tensor, size: int, interpolation: str
-) -> tf.Tensor:
+def crop_resize(images: tf.Tensor, boxes: tf.Tensor, flips: tf.Tensor, size: int, interpolation: str) -> tf.Tensor:
     """Several crops of each image, each resized to a square, some mirrored.
 
     # Arguments

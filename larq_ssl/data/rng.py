@@ -77,9 +77,7 @@ def uniform(seed: int, epoch: Any, example: Any, view: Any, op: Any, draw: Any) 
     return (tf.cast(high, tf.float64) if tf.is_tensor(high) else np.float64(high)) * 2.0**-24
 
 
-def view_uniforms(
-    seed: int, epochs: Any, ids: Any, views: Sequence[int], columns: Sequence[tuple[Op, int]]
-) -> Any:
+def view_uniforms(seed: int, epochs: Any, ids: Any, views: Sequence[int], columns: Sequence[tuple[Op, int]]) -> Any:
     """All draws of some views of some examples at once.
 
     # Arguments

@@ -89,9 +89,7 @@ def apply_colour(planes: tf.Tensor, uniforms: tf.Tensor, views: tuple[View, ...]
     if any(view.blur_probability > 0.0 for view in views):
         mask, sigma = (flat(x) for x in blur_parameters(uniforms, views))
         longest = max(view.blur_sigma[1] for view in views)
-        planes = augment.on_subset(
-            planes, mask, lambda x, chosen: gaussian_blur(x, tf.gather(sigma, chosen), longest)
-        )
+        planes = augment.on_subset(planes, mask, lambda x, chosen: gaussian_blur(x, tf.gather(sigma, chosen), longest))
     if any(view.solarise_probability > 0.0 for view in views):
         mask = flat(solarise_mask(uniforms, views))
         planes = augment.on_subset(planes, mask, lambda x, _: augment.solarise(x))

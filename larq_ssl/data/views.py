@@ -43,7 +43,13 @@ class View:
             raise ValueError(f"size is {self.size}: it must be at least 1")
         if self.interpolation not in INTERPOLATIONS:
             raise ValueError(f"interpolation is {self.interpolation!r}: it must be one of {INTERPOLATIONS}")
-        for name in ("flip", "jitter_probability", "grey_probability", "blur_probability", "solarise_probability"):
+        for name in (
+            "flip",
+            "jitter_probability",
+            "grey_probability",
+            "blur_probability",
+            "solarise_probability",
+        ):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must lie in [0, 1]")
         if self.crop_scale is not None and not 0.0 < self.crop_scale[0] <= self.crop_scale[1] <= 1.0:

@@ -56,9 +56,7 @@ def calibrate_batch_norm(encoder: tf.keras.Model, batches: Batches) -> tf.keras.
     return encoder
 
 
-def _average(
-    encoder: tf.keras.Model, layers: Layers, batches: Batches
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def _average(encoder: tf.keras.Model, layers: Layers, batches: Batches) -> tuple[list[np.ndarray], list[np.ndarray]]:
     # A graph of its own: one that was traced before has the layers' old momentum in it.
     @tf.function(reduce_retracing=True)
     def statistics(images: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:

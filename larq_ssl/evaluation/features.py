@@ -61,9 +61,7 @@ class Features:
         for name in ("labels", "ids"):
             shape = getattr(self, name).shape
             if shape != (len(self),):
-                raise ValueError(
-                    f"`{name}` must be one per row of `features` ({len(self)}), got shape {shape}."
-                )
+                raise ValueError(f"`{name}` must be one per row of `features` ({len(self)}), got shape {shape}.")
 
     def __len__(self) -> int:
         return len(self.features)
@@ -220,9 +218,7 @@ def _cache_key(encoder: tf.keras.Model, dataset: ImageDataset, image_size: int) 
     )
 
 
-def _cache_path(
-    cache_dir: str | os.PathLike[str], dataset: ImageDataset, image_size: int, key: str
-) -> pathlib.Path:
+def _cache_path(cache_dir: str | os.PathLike[str], dataset: ImageDataset, image_size: int, key: str) -> pathlib.Path:
     digest = hashlib.sha256(key.encode()).hexdigest()[:16]
     name = dataset.name.replace("/", "_")
     return pathlib.Path(cache_dir) / f"{name}-{dataset.split}-{image_size}-{digest}.npz"
@@ -237,7 +233,5 @@ def _read_cache(path: pathlib.Path, key: str) -> Features | None:
                 raise ValueError("it was made by another encoder or of other data")
             return Features(arrays["features"], arrays["labels"], arrays["ids"])
     except _READ_ERRORS as error:
-        warnings.warn(
-            f"Cached features {str(path)!r} are unusable ({error}); they are computed again.", stacklevel=3
-        )
+        warnings.warn(f"Cached features {str(path)!r} are unusable ({error}); they are computed again.", stacklevel=3)
         return None

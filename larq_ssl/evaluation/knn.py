@@ -34,7 +34,8 @@ def knn(
         train: Features and labels that vote.
         test: Features and labels to classify.
         classes: Number of classes.
-        ks: Numbers of neighbours. By default those of 10, 20, 100 and 200 that the training set has.
+        ks: Numbers of neighbours. By default those of 10, 20, 100 and 200 that are not more than the training
+            images (fewer than 10 vote all together).
         temperature: T of the weights.
     # Returns
         `{"20/top1": ..., "20/top5": ..., ...}`, fractions.

@@ -134,11 +134,7 @@ def linear(
                 f"got {part.features.shape[1]}."
             )
     sweep = _Sweep(config, _inputs(train, config), train.labels, classes, seed)
-    tests = {
-        name: (_inputs(part, config), tf.constant(part.labels))
-        for name, part in sets.items()
-        if name != "train"
-    }
+    tests = {name: (_inputs(part, config), tf.constant(part.labels)) for name, part in sets.items() if name != "train"}
     history: dict[str, list[np.ndarray]] = {name: [] for name in tests}
     for epoch in range(config.epochs):
         sweep.train_epoch(epoch)
@@ -147,9 +143,7 @@ def linear(
         if progress is not None:
             progress(epoch + 1, config.epochs)
     reported = np.stack(history["test"])
-    metrics, chosen = _metrics(
-        config, reported, np.stack(history.get("validation", reported)), sweep.diverged
-    )
+    metrics, chosen = _metrics(config, reported, np.stack(history.get("validation", reported)), sweep.diverged)
     predictions = sweep.predictions(tests["test"][0])[:, chosen].numpy()
     return LinearResult(metrics, predictions, config.learning_rates[chosen])
 
@@ -157,9 +151,7 @@ def linear(
 class _Sweep:
     """One classifier per learning rate, side by side in one kernel `[dim, rates * classes]`."""
 
-    def __init__(
-        self, config: LinearPreset, inputs: tf.Tensor, labels: np.ndarray, classes: int, seed: int
-    ) -> None:
+    def __init__(self, config: LinearPreset, inputs: tf.Tensor, labels: np.ndarray, classes: int, seed: int) -> None:
         self._config, self._inputs, self._labels = config, inputs, tf.constant(labels, tf.int32)
         self._rates, self._classes, self._seed = len(config.learning_rates), classes, seed
         generator = np.random.default_rng((seed, 0))
@@ -172,9 +164,7 @@ class _Sweep:
     def train_epoch(self, epoch: int) -> None:
         """One pass over the features, in the order of this epoch (from 0)."""
         drops = sum(epoch >= round(drop * self._config.epochs, 6) for drop in self._config.drops)
-        rates = np.array(self._config.learning_rates, np.float32) * np.float32(
-            self._config.drop_factor**drops
-        )
+        rates = np.array(self._config.learning_rates, np.float32) * np.float32(self._config.drop_factor**drops)
         order = np.random.default_rng((self._seed, 1, epoch)).permutation(len(self._labels))
         loss = self._train(tf.constant(order, tf.int32), tf.constant(np.repeat(rates, self._classes)))
         kernel = np.reshape(np.abs(self.kernel.numpy()).max(axis=0), [self._rates, -1])
@@ -195,9 +185,7 @@ class _Sweep:
         delta = (tf.nn.softmax(logits) - targets) / tf.cast(tf.size(labels), tf.float32)
         delta = tf.reshape(delta, [-1, self._rates * self._classes])
         gradients = [tf.matmul(inputs, delta, transpose_a=True), tf.reduce_sum(delta, axis=0)]
-        for variable, velocity, gradient in zip(
-            (self.kernel, self.bias), self._velocities, gradients, strict=True
-        ):
+        for variable, velocity, gradient in zip((self.kernel, self.bias), self._velocities, gradients, strict=True):
             gradient += self._config.weight_decay * variable
             # The learning rate stays outside of the velocity (as in PyTorch): a drop takes effect at once.
             velocity.assign(self._config.momentum * velocity + gradient)
@@ -215,9 +203,7 @@ class _Sweep:
             logits = self._logits(inputs[start : start + _CHUNK])
             part = tf.repeat(labels[start : start + _CHUNK, None], self._rates, axis=1)
             ranks = label_ranks(logits, part)
-            hits += tf.stack(
-                [tf.math.count_nonzero(ranks < top, axis=0, dtype=tf.float32) for top in (1, 5)], axis=1
-            )
+            hits += tf.stack([tf.math.count_nonzero(ranks < top, axis=0, dtype=tf.float32) for top in (1, 5)], axis=1)
         return hits / tf.cast(tf.size(labels), tf.float32)
 
     def predictions(self, inputs: tf.Tensor) -> tf.Tensor:
@@ -229,9 +215,7 @@ class _Sweep:
 def _inputs(part: Features, config: LinearPreset) -> tf.Tensor:
     if not config.normalise:
         return tf.constant(part.features)
-    return tf.constant(
-        part.features / np.maximum(np.linalg.norm(part.features, axis=1, keepdims=True), 1e-12)
-    )
+    return tf.constant(part.features / np.maximum(np.linalg.norm(part.features, axis=1, keepdims=True), 1e-12))
 
 
 def _metrics(
@@ -239,9 +223,7 @@ def _metrics(
 ) -> tuple[dict[str, float], int]:
     """All metrics and the index of the chosen rate, from accuracies `[epochs, rates, 2]`."""
     if diverged.all():
-        raise ValueError(
-            f"`learning_rates` {config.learning_rates} all diverged; use smaller ones, or normalise=True."
-        )
+        raise ValueError(f"`learning_rates` {config.learning_rates} all diverged; use smaller ones, or normalise=True.")
     reported = np.where(diverged[:, None], 0.0, reported)
     best = np.argmax(selected_on[..., 0], axis=0)
     per_rate = [

@@ -63,8 +63,9 @@ def write_results(
 ) -> pathlib.Path:
     """Write or extend `<folder>/results.json`, whole or not at all.
 
-    Numbers measured with the same settings are added to those that are there. With other settings, or with
-    `overwrite` alone, the question is what the file would mean: so that is refused unless told.
+    Numbers measured with the same settings are added to those that are there, in place of those of the same
+    name. Numbers of other settings (also another commit, or other versions) are refused, unless told to
+    replace the whole file.
 
     # Arguments
         folder: Of the probe; made if missing.
@@ -114,9 +115,7 @@ def _check(metrics: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
     for name, value in metrics.items():
         parts = name.split("/")
         if len(parts) < 4 or not all(parts):
-            raise ValueError(
-                f"`metrics` must be named <protocol>/<preset>/<dataset>/<setting>/<metric>, got {name!r}."
-            )
+            raise ValueError(f"`metrics` must be named <protocol>/<preset>/<dataset>/<setting>/<metric>, got {name!r}.")
         if not math.isfinite(value):
             raise ValueError(f"`metrics` must be finite numbers, got {name}={value}.")
     missing = [name for name in REQUIRED_SETTINGS if name not in settings]

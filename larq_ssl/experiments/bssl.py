@@ -18,7 +18,9 @@ from larq_ssl.schedules import Balance
 FLAGS = flags.FLAGS
 
 _TEACHER = flags.DEFINE_string("teacher", None, "Run folder or encoder folder of the frozen float teacher.")
-_PRESET = flags.DEFINE_enum("preset", "paper", list(PRESETS), "What the paper says, or what its code was written to do.")
+_PRESET = flags.DEFINE_enum(
+    "preset", "paper", list(PRESETS), "What the paper says, or what its code was written to do."
+)
 _CLASSES = flags.DEFINE_integer("classes", 2000, "Outputs of the two classifiers.", 2)
 _HIDDEN = flags.DEFINE_integer("hidden_dim", 2000, "Hidden units of the two classifiers.", 1)
 _TEMPERATURE = flags.DEFINE_float("temperature", 0.2, "Of the classifiers' softmax.", 1e-6)
@@ -29,10 +31,16 @@ _BALANCE_END = flags.DEFINE_float("balance_end", None, "Lambda at the end, inste
 _BALANCE_INTERVAL = flags.DEFINE_integer("balance_interval", 1, "Steps between two changes of lambda.", 1)
 _VIEWS = flags.DEFINE_integer("num_views", 2, "2: crosswise; 1: teacher and student see the same view.", 1, 2)
 _TRAIN_HEAD = flags.DEFINE_bool("train_teacher_head", None, "Train the teacher's classifier; by default the preset's.")
-_SOURCE = flags.DEFINE_enum("feature_source", None, ["features", "logits"], "What the feature loss compares; by default the preset's.")
+_SOURCE = flags.DEFINE_enum(
+    "feature_source", None, ["features", "logits"], "What the feature loss compares; by default the preset's."
+)
 _SCALE = flags.DEFINE_float("feature_scale", None, "Factor of the cosine distance; by default the preset's.", 1e-6)
-_TEACHER_BN = flags.DEFINE_enum("teacher_batch_norm", None, ["eval", "train"], "Statistics of the teacher; by default the preset's.")
-_INHERIT_HEAD = flags.DEFINE_bool("inherit_teacher_head", True, "Stage 2 goes on with the teacher's classifier of stage 1.")
+_TEACHER_BN = flags.DEFINE_enum(
+    "teacher_batch_norm", None, ["eval", "train"], "Statistics of the teacher; by default the preset's."
+)
+_INHERIT_HEAD = flags.DEFINE_bool(
+    "inherit_teacher_head", True, "Stage 2 goes on with the teacher's classifier of stage 1."
+)
 
 FLAGS.set_default("encoder", "reactnet_a")
 FLAGS.set_default("views", "bssl")
@@ -95,9 +103,7 @@ def prepare(run: RunFolder) -> training.Job:
 
 def build(teacher: models.Encoder, balance: Balance) -> BSSL:
     """The method as the flags describe it."""
-    student = models.build(
-        FLAGS.encoder, None, stages.binarization(), FLAGS.stem, FLAGS.width, FLAGS.preprocessing
-    )
+    student = models.build(FLAGS.encoder, None, stages.binarization(), FLAGS.stem, FLAGS.width, FLAGS.preprocessing)
     switches = resolve_preset(_PRESET.value, feature_source=_SOURCE.value)
     width = student.feature_dim
     projector = None
@@ -106,7 +112,14 @@ def build(teacher: models.Encoder, balance: Balance) -> BSSL:
         width = teacher.feature_dim
         projector = mlp_head("projector", student.feature_dim, [], width, batch_norm=False)
     heads = {
-        name: mlp_head(name, dim, [_HIDDEN.value], _CLASSES.value, batch_norm=True, synchronized=FLAGS.strategy != "single")
+        name: mlp_head(
+            name,
+            dim,
+            [_HIDDEN.value],
+            _CLASSES.value,
+            batch_norm=True,
+            synchronized=FLAGS.strategy != "single",
+        )
         for name, dim in (("teacher_head", teacher.feature_dim), ("student_head", width))
     }
     return BSSL(
@@ -140,7 +153,13 @@ def find_teacher(before: RunFolder | None) -> pathlib.Path:
         run = RunFolder("runs/moco/digits-resnet_18-v2/float")
         if not run.finished:
             common.say(f"No --teacher is given, so one is trained on the digits first and kept in {run.path}:")
-            command = [sys.executable, "-m", "larq_ssl.experiments.moco", f"--workdir={run.path}", f"--seed={FLAGS.seed}"]
+            command = [
+                sys.executable,
+                "-m",
+                "larq_ssl.experiments.moco",
+                f"--workdir={run.path}",
+                f"--seed={FLAGS.seed}",
+            ]
             common.say(" ".join(command[1:]))
             if subprocess.run(command, check=False).returncode:
                 raise ValueError(f"The teacher in {run.path} could not be trained.")

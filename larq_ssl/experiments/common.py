@@ -29,7 +29,9 @@ flags.DEFINE_string("data_dir", None, "Where the data set lies: the folder of im
 flags.DEFINE_float("val_fraction", 0.0, "Share of a folder's images held out where it has no val folder.", 0, 0.9)
 flags.DEFINE_integer("max_train_images", None, "Train on a fixed, class-balanced subset of that many images.", 2)
 flags.DEFINE_float("max_bad_images", 0.001, "Share of unreadable images at which a run stops.", 0, 1)
-flags.DEFINE_string("workdir", None, "Folder of the run; by default runs/<experiment>/<dataset>-<encoder>-<preset>/<stage>.")
+flags.DEFINE_string(
+    "workdir", None, "Folder of the run; by default runs/<experiment>/<dataset>-<encoder>-<preset>/<stage>."
+)
 flags.DEFINE_string("recipe", None, "Flagfile <dataset>/<name> of larq_ssl; flags that are typed win over it.")
 flags.DEFINE_string("encoder", None, "Network to train, see larq_ssl.models.")
 flags.DEFINE_float("width", 1.0, "Factor of the encoder's channels.", 0.01, 16)
@@ -38,10 +40,14 @@ flags.DEFINE_integer("image_size", 224, "Side of the (global) views in pixels.",
 flags.DEFINE_enum("preprocessing", "imagenet", ["imagenet", "unit", "zoo", "none"], "Of pixels, inside the encoder.")
 flags.DEFINE_enum("binarization", None, ["none", "activations", "full"], "Of the encoder; a stage sets it.")
 flags.DEFINE_integer("stage", None, "1: binary activations; 2: binary weights too, starting from stage 1.", 1, 2)
-flags.DEFINE_string("stage1", None, "Run folder of stage 1 that stage 2 starts from; found beside --workdir if left out.")
+flags.DEFINE_string(
+    "stage1", None, "Run folder of stage 1 that stage 2 starts from; found beside --workdir if left out."
+)
 flags.DEFINE_bool("one_stage", False, "Train a fully binary network from scratch.")
 flags.DEFINE_string("views", None, "View policy, see larq_ssl.data.views.")
-flags.DEFINE_float("crop_scale", None, "Smallest crop as a share of the image's area, instead of the policy's.", 0.01, 1)
+flags.DEFINE_float(
+    "crop_scale", None, "Smallest crop as a share of the image's area, instead of the policy's.", 0.01, 1
+)
 flags.DEFINE_enum("optimizer", "adam", OPTIMIZERS, "Optimizer; LARS by the name of its preset.")
 flags.DEFINE_float("lr", None, "Peak learning rate.", 0)
 flags.DEFINE_enum("schedule", None, ["cosine", "epoch_cosine", "linear", "step", "constant"], "Of the learning rate.")
@@ -57,7 +63,9 @@ flags.DEFINE_enum("precision", "float32", ["float32", "mixed_bfloat16", "mixed_f
 flags.DEFINE_bool("deterministic", False, "Bit-identical runs on the same machine, at some cost in speed.")
 flags.DEFINE_enum("strategy", "single", STRATEGIES, "Devices to train on.")
 flags.DEFINE_bool("fresh", False, "Move an earlier run in --workdir aside and begin anew.")
-flags.DEFINE_integer("checkpoint_every", 1000, "Steps between two checkpoints: what a killed run recomputes at most.", 1)
+flags.DEFINE_integer(
+    "checkpoint_every", 1000, "Steps between two checkpoints: what a killed run recomputes at most.", 1
+)
 flags.DEFINE_integer("knn_every", 5, "Epochs between two online kNN evaluations; 0 for none.", 0)
 
 

@@ -21,10 +21,19 @@ def main() -> int:
 
     def measure(probe: probes.Probe, train: Features, test: Features) -> dict[str, float]:
         result = linear(
-            train, test, probe.train.classes, preset, probes.FLAGS.seed, progress=probes.bar("linear classifiers")
+            train,
+            test,
+            probe.train.classes,
+            preset,
+            probes.FLAGS.seed,
+            progress=probes.bar("linear classifiers"),
         )
         pictures.confusion_matrix(
-            probe.folder / "confusion.png", test.labels, result.predictions, probe.train.class_names, overwrite=True
+            probe.folder / "confusion.png",
+            test.labels,
+            result.predictions,
+            probe.train.class_names,
+            overwrite=True,
         )
         return result.metrics
 

@@ -17,8 +17,12 @@ _QUEUE = flags.DEFINE_integer("queue_size", 65536, "Number of keys; well below t
 _TEMPERATURE = flags.DEFINE_float("temperature", 0.2, "Of the contrastive softmax.", 1e-6)
 _MOMENTUM = flags.DEFINE_float("momentum", 0.999, "Of the momentum encoder.", 0, 1)
 _EMBEDDING = flags.DEFINE_integer("embedding_dim", 128, "Outputs of the projection head.", 1)
-_HIDDEN = flags.DEFINE_integer("hidden_dim", None, "Hidden units of the projection head; by default as many as features.", 1)
-_GROUPS = flags.DEFINE_integer("batch_norm_groups", 1, "BatchNorm groups per replica, with shuffled keys if several.", 1)
+_HIDDEN = flags.DEFINE_integer(
+    "hidden_dim", None, "Hidden units of the projection head; by default as many as features.", 1
+)
+_GROUPS = flags.DEFINE_integer(
+    "batch_norm_groups", 1, "BatchNorm groups per replica, with shuffled keys if several.", 1
+)
 
 FLAGS.set_default("encoder", "resnet_50")
 FLAGS.set_default("views", "moco_v2")
@@ -41,7 +45,14 @@ def build() -> MoCo:
     ]
     dim = encoders[0].feature_dim
     heads = [
-        mlp_head(name, dim, [_HIDDEN.value or dim], _EMBEDDING.value, batch_norm=False, kernel_initializer="pytorch")
+        mlp_head(
+            name,
+            dim,
+            [_HIDDEN.value or dim],
+            _EMBEDDING.value,
+            batch_norm=False,
+            kernel_initializer="pytorch",
+        )
         for name in ("student_head", "momentum_head")
     ]
     return MoCo(

@@ -3,8 +3,10 @@
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
+import numpy as np
+import tensorflow as tf
 from absl import flags
 from tqdm import tqdm
 
@@ -25,8 +27,12 @@ _ENCODER_DIR = flags.DEFINE_string("encoder_dir", None, "Encoder folder that is 
 _WHICH = flags.DEFINE_enum("which", "student", ["student", "ema"], "Encoder of the run.")
 _DATASET = flags.DEFINE_string("dataset", None, "Labelled images; by default those of the run.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where they lie; by default as for the run.")
-_VAL_FRACTION = flags.DEFINE_float("val_fraction", None, "Share held out of a folder without val; by default the run's.", 0, 0.9)
-_LIMIT = flags.DEFINE_integer("max_train_images", None, "Probe with a fixed, class-balanced subset; by default the run's.", 2)
+_VAL_FRACTION = flags.DEFINE_float(
+    "val_fraction", None, "Share held out of a folder without val; by default the run's.", 0, 0.9
+)
+_LIMIT = flags.DEFINE_integer(
+    "max_train_images", None, "Probe with a fixed, class-balanced subset; by default the run's.", 2
+)
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Side of the images; by default as for the run.", 8)
 _RANDOM = flags.DEFINE_bool("random", False, "Probe the untrained encoder (BatchNorm calibrated): the baseline.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the probe, and of the weights with --random.", 0)
@@ -83,7 +89,15 @@ def load(protocol: str, preset: str) -> Probe:
     )
     if not train.classes:
         raise ValueError(f"--dataset={name} has no labels, which a probe needs.")
-    tag = "-".join([protocol, preset, name.replace("/", "_"), *(["random"] if _RANDOM.value else []), *([_WHICH.value] if _WHICH.value != "student" else [])])
+    tag = "-".join(
+        [
+            protocol,
+            preset,
+            name.replace("/", "_"),
+            *(["random"] if _RANDOM.value else []),
+            *([_WHICH.value] if _WHICH.value != "student" else []),
+        ]
+    )
     folder = run.probe(tag) if run is not None else source.parent / "probes" / tag
     if _RANDOM.value:
         encoder = random_encoder(encoder, train, size, _SEED.value)
@@ -92,23 +106,15 @@ def load(protocol: str, preset: str) -> Probe:
 
 def random_encoder(like: Encoder, train: ImageDataset, image_size: int, seed: int) -> Encoder:
     """An untrained network of the same kind, its BatchNorm calibrated on the training images."""
-    import tensorflow as tf
-
     tf.keras.utils.set_random_seed(seed)
     encoder = build(**{**dataclasses.asdict(like.spec), "image_size": None})
     return calibrate_batch_norm(encoder, _mixed_batches(train, image_size))
 
 
-def _mixed_batches(train: ImageDataset, image_size: int) -> Iterator[Mapping]:
-    """Training images as a probe sees them, in batches that mix the classes (a folder is sorted by class)."""
-    import numpy as np
-    import tensorflow as tf
-
-    images = [batch["image"].numpy() for batch in pipeline.image_batches(train, image_size, 256).take(16)]
-    pixels = np.concatenate(images)
-    order = np.random.default_rng(0).permutation(len(pixels))
-    for start in range(0, len(pixels) - 255, 256):
-        yield {"image": tf.constant(pixels[order[start : start + 256]])}
+def _mixed_batches(train: ImageDataset, image_size: int) -> tf.data.Dataset:
+    """Up to 4,096 training images as a probe sees them, in batches that mix the classes (a folder is sorted by class)."""
+    order = np.random.default_rng(0).permutation(train.size)[:4096]
+    return pipeline.image_batches(train.subset(order, "mixed"), image_size, 256)
 
 
 def run_probe(
@@ -143,9 +149,7 @@ def run_probe(
                 common.say(f"{probe.folder}: measured earlier.")
                 _show(old.metrics, headline)
                 return 0
-            raise ValueError(
-                f"{probe.folder} holds results of other settings; move it away to measure again."
-            )
+            raise ValueError(f"{probe.folder} holds results of other settings; move it away to measure again.")
         train, test = probe.features()
         metrics = named(protocol, preset, probe.train.name, measure(probe, train, test))
         path = write_results(probe.folder, metrics, full)

@@ -14,7 +14,15 @@ from typing import Any
 
 from larq_ssl.files import write_json, write_whole
 
-_PACKAGES = ("tensorflow", "larq", "larq-zoo", "tensorflow-addons", "tensorflow-datasets", "numpy", "larq_ssl")
+_PACKAGES = (
+    "tensorflow",
+    "larq",
+    "larq-zoo",
+    "tensorflow-addons",
+    "tensorflow-datasets",
+    "numpy",
+    "larq_ssl",
+)
 
 
 class RunFolder:
@@ -148,7 +156,9 @@ def environment() -> dict[str, Any]:
         "platform": platform.platform(),
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "threads": {name: os.environ[name] for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS") if name in os.environ},
+        "threads": {
+            name: os.environ[name] for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS") if name in os.environ
+        },
         "packages": {name: _version(name) for name in _PACKAGES},
     }
 
@@ -181,4 +191,7 @@ def _processor() -> str:
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.processor(),
+    )

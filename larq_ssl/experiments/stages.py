@@ -7,9 +7,9 @@ from absl import flags
 from larq_ssl.experiments import common
 from larq_ssl.experiments.run_folder import RunFolder
 from larq_ssl.methods.base import SelfSupervisedModel
+from larq_ssl.models import folder as model_folder
 from larq_ssl.models.folder import load_encoder
 from larq_ssl.models.transfer import copy_weights
-from larq_ssl.models import folder as model_folder
 
 FLAGS = flags.FLAGS
 

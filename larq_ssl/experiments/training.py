@@ -92,7 +92,9 @@ def learning_rate(data: Data) -> tf.keras.optimizers.schedules.LearningRateSched
     return schedules.StepDecay(peak, boundaries)
 
 
-def optimizer(rate: tf.keras.optimizers.schedules.LearningRateSchedule) -> tf.keras.optimizers.legacy.Optimizer:
+def optimizer(
+    rate: tf.keras.optimizers.schedules.LearningRateSchedule,
+) -> tf.keras.optimizers.legacy.Optimizer:
     """The optimizer of `--optimizer`, with loss scaling where float16 needs it."""
     result = build_optimizer(FLAGS.optimizer, rate, FLAGS.weight_decay)
     if FLAGS.precision == "mixed_float16":
@@ -240,15 +242,19 @@ def _record_start(run: RunFolder, job: Job, batch: Mapping[str, tf.Tensor], meth
     pictures.view_sheet(run.path / "views.png", sheet, overwrite=True)
     summary = profile.summary_text(encoder, FLAGS.image_size)
     write_whole(run.path / "summary.txt", summary, overwrite=True)
-    write_whole(run.path / "LICENSES.md", "# Licences\n\n" + "".join(f"- {line}\n" for line in job.licences), overwrite=True)
+    write_whole(
+        run.path / "LICENSES.md",
+        "# Licences\n\n" + "".join(f"- {line}\n" for line in job.licences),
+        overwrite=True,
+    )
     rows = np.concatenate([np.concatenate(list(row), axis=1) for row in sheet], axis=0)
     with tf.summary.create_file_writer(str(run.tensorboard / "train")).as_default():
         tf.summary.image("views", rows[None], step=0, description="Rows are images, columns are views.")
         tf.summary.text("summary", f"```\n{summary}\n```", step=0)
     cost = profile.cost(encoder, FLAGS.image_size)
     common.say(
-        f"{encoder.spec.name} at {FLAGS.image_size} px: {cost.binary_macs:,} binary and {cost.float_macs:,} other MACs, "
-        f"{cost.size_bytes / 1024:,.0f} KiB (layer by layer in {run.path / 'summary.txt'})."
+        f"{encoder.spec.name} at {FLAGS.image_size} px: {cost.binary_macs:,} binary and {cost.float_macs:,} other "
+        f"MACs, {cost.size_bytes / 1024:,.0f} KiB (layer by layer in {run.path / 'summary.txt'})."
     )
 
 
@@ -261,7 +267,7 @@ def _finish(run: RunFolder, method: SelfSupervisedModel, seconds: float) -> None
         if not run.head(name).exists():
             model_folder.save_weights(head, run.head(name))
     rows = [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
-    pictures.loss_curves(run.path / "curves.png", run.metrics_file)
+    pictures.loss_curves(run.path / "curves.png", run.metrics_file, overwrite=True)
     results = {
         "metrics": {name: value for name, value in rows[-1].items() if name not in ("epoch", "step")},
         "epochs": rows[-1]["epoch"],

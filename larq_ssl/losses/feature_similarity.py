@@ -10,9 +10,7 @@ from larq_ssl.losses.unit_rows import unit_rows
 DISTANCES = ("cosine", "l1", "l2")
 
 
-def feature_similarity(
-    teacher_features: tf.Tensor, student_features: tf.Tensor, distance: str = "cosine"
-) -> tf.Tensor:
+def feature_similarity(teacher_features: tf.Tensor, student_features: tf.Tensor, distance: str = "cosine") -> tf.Tensor:
     """Distance between teacher and student features.
 
     \\[ \\mathcal{L}_{FS}(t, s) = 1 - \\frac{\\langle t, s \\rangle}{\\|t\\|_2 \\|s\\|_2} \\]

@@ -7,9 +7,7 @@ import tensorflow as tf
 from larq_ssl.losses.checks import check_same_shape, check_temperature, float32_rows
 
 
-def info_nce_logits(
-    query: tf.Tensor, key: tf.Tensor, queue: tf.Tensor, temperature: float = 0.2
-) -> tf.Tensor:
+def info_nce_logits(query: tf.Tensor, key: tf.Tensor, queue: tf.Tensor, temperature: float = 0.2) -> tf.Tensor:
     """Similarities of each query to its own key (column 0) and to every key of the queue.
 
     \\[ \\ell_i = [\\langle q_i, k_i \\rangle, \\langle q_i, n_1 \\rangle, \\dots,

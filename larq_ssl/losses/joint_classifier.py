@@ -7,9 +7,7 @@ import tensorflow as tf
 from larq_ssl.losses.checks import check_same_shape, check_temperature, float32_rows
 
 
-def joint_classifier_kl(
-    teacher_logits: tf.Tensor, student_logits: tf.Tensor, temperature: float = 0.2
-) -> tf.Tensor:
+def joint_classifier_kl(teacher_logits: tf.Tensor, student_logits: tf.Tensor, temperature: float = 0.2) -> tf.Tensor:
     """Kullback-Leibler divergence of the student's class probabilities from the teacher's.
 
     \\[ \\mathcal{L}_{KL}(t, s) = \\sum_c p_c \\, (\\log p_c - \\log q_c), \\quad

@@ -139,9 +139,7 @@ class SelfSupervisedModel(tf.keras.Model):
         self._watch_first_gradients(gradients)
         if self.gradient_clip is not None:
             gradients, _ = tf.clip_by_global_norm(gradients, self.gradient_clip)
-        self.optimizer.apply_gradients(
-            zip(gradients, variables, strict=True), experimental_aggregate_gradients=False
-        )
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True), experimental_aggregate_gradients=False)
         self.after_update()
         for name, value in {**terms, **norms}.items():
             self._means[name].update_state(value)

@@ -1,6 +1,7 @@
 r"""BSSL: a binary network learns from a frozen float network and a classifier that is trained with it."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import tensorflow as tf
 
@@ -30,9 +31,7 @@ class Preset:
 
 
 PRESETS = {
-    "paper": Preset(
-        train_teacher_head=True, feature_source="features", feature_scale=1.0, teacher_batch_norm="eval"
-    ),
+    "paper": Preset(train_teacher_head=True, feature_source="features", feature_scale=1.0, teacher_batch_norm="eval"),
     "released": Preset(
         train_teacher_head=False, feature_source="logits", feature_scale=2.0, teacher_batch_norm="train"
     ),
@@ -91,7 +90,7 @@ class BSSL(SelfSupervisedModel):
         "target_entropy",
         "class_usage",
     )
-    gradient_groups = {
+    gradient_groups: Mapping[str, tuple[str, ...]] = {
         "feature_extractor": ("student", "projector"),
         "classifier": ("student_head",),
         "teacher_classifier": ("teacher_head",),
@@ -155,7 +154,13 @@ class BSSL(SelfSupervisedModel):
 
     def _check_widths(self) -> None:
         student = self.networks.get("projector", self.networks["student"])
-        pairs = [("teacher_head and student_head outputs", self.networks["teacher_head"], self.networks["student_head"])]
+        pairs = [
+            (
+                "teacher_head and student_head outputs",
+                self.networks["teacher_head"],
+                self.networks["student_head"],
+            )
+        ]
         if self.feature_loss != "none" and self.switches.feature_source == "features":
             pairs.append(("teacher and (projected) student features", self.networks["teacher"], student))
         for what, first, second in pairs:
@@ -221,7 +226,9 @@ class BSSL(SelfSupervisedModel):
         features, teacher_logits = teacher
         if self.feature_loss == "none":
             return tf.zeros(tf.shape(logits)[:1])
-        target, value = (features, projected) if self.switches.feature_source == "features" else (teacher_logits, logits)
+        target, value = (
+            (features, projected) if self.switches.feature_source == "features" else (teacher_logits, logits)
+        )
         scale = self.switches.feature_scale if self.feature_loss == "cosine" else 1.0
         return scale * feature_similarity(target, value, self.feature_loss)
 
@@ -237,7 +244,10 @@ def resolve_preset(preset: str, **given: bool | float | str | None) -> Preset:
     switches = dataclasses.replace(
         PRESETS[preset], **{name: value for name, value in given.items() if value is not None}
     )
-    for name, allowed in (("feature_source", ("features", "logits")), ("teacher_batch_norm", ("eval", "train"))):
+    for name, allowed in (
+        ("feature_source", ("features", "logits")),
+        ("teacher_batch_norm", ("eval", "train")),
+    ):
         if getattr(switches, name) not in allowed:
             raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(switches, name)!r}.")
     if not switches.feature_scale > 0:

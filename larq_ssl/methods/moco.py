@@ -1,5 +1,7 @@
 """MoCo v2: contrast each image with a queue of keys from a momentum encoder."""
 
+from collections.abc import Mapping
+
 import tensorflow as tf
 
 from larq_ssl import distribute
@@ -14,7 +16,8 @@ from larq_ssl.queue import KeyQueue
 class MoCo(SelfSupervisedModel):
     """Momentum contrast with the head of MoCo v2.
 
-    \\[ \\mathcal{L}(x) = -\\log \\frac{\\exp(q \\cdot k_+ / \\tau)}{\\exp(q \\cdot k_+ / \\tau) + \\sum_{i=1}^{K} \\exp(q \\cdot k_i / \\tau)} \\]
+    \\[ \\mathcal{L}(x) = -\\log \\frac{\\exp(q \\cdot k_+ / \\tau)}
+       {\\exp(q \\cdot k_+ / \\tau) + \\sum_{i=1}^{K} \\exp(q \\cdot k_i / \\tau)} \\]
 
     \\( q \\) is the unit embedding of view 1 by the student, \\( k_+ \\) that of view 2 by the momentum encoder,
     \\( k_i \\) the queue before the keys of this batch enter it. Per step: the momentum encoder follows the
@@ -41,7 +44,7 @@ class MoCo(SelfSupervisedModel):
     """
 
     term_names = ("loss", "accuracy", "embedding_std")
-    gradient_groups = {"feature_extractor": ("student",), "head": ("student_head",)}
+    gradient_groups: Mapping[str, tuple[str, ...]] = {"feature_extractor": ("student",), "head": ("student_head",)}
     allows_accumulation = False
 
     def __init__(

@@ -35,11 +35,7 @@ class EncoderSpec:
         _check_choice("stem", self.stem, STEMS)
         for argument in ("image_size", "classes"):
             _check_count(argument, getattr(self, argument))
-        if (
-            isinstance(self.width, bool)
-            or not isinstance(self.width, int | float)
-            or not 0 < self.width <= 16
-        ):
+        if isinstance(self.width, bool) or not isinstance(self.width, int | float) or not 0 < self.width <= 16:
             raise ValueError(f"`width` must be a number above 0 and at most 16, not {self.width!r}.")
         if not isinstance(self.rotate_input, bool):
             raise ValueError(f"`rotate_input` must be True or False, not {self.rotate_input!r}.")
@@ -108,9 +104,7 @@ class Encoder(tf.keras.Model):
             over windows of 6x6, flat).
     """
 
-    def __init__(
-        self, architecture: Architecture, spec: EncoderSpec, layers: LayerStore | None = None
-    ) -> None:
+    def __init__(self, architecture: Architecture, spec: EncoderSpec, layers: LayerStore | None = None) -> None:
         layers = layers or LayerStore()
         inputs = tf.keras.Input((spec.image_size, spec.image_size, 3), dtype="float32", name="image")
         named = _named_outputs(inputs, architecture, spec, layers)
@@ -174,9 +168,7 @@ def _named_outputs(
     if spec.rotate_input:
         maps = {name: layers(Rotate180, f"{name}/turned_back")(map_) for name, map_ in maps.items()}
     if min(last_map.shape[1] or 0, last_map.shape[2] or 0) >= 6:
-        average = layers(
-            tf.keras.layers.AveragePooling2D, "svm/pool", pool_size=6, strides=1, dtype="float32"
-        )
+        average = layers(tf.keras.layers.AveragePooling2D, "svm/pool", pool_size=6, strides=1, dtype="float32")
         flatten = layers(tf.keras.layers.Flatten, "svm/flatten", dtype="float32")
         named["svm"] = flatten(average(list(maps.values())[-1]))
     return {**maps, **named}

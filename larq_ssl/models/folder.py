@@ -72,9 +72,7 @@ def load_encoder(folder: _Path, image_size: int | None = None) -> Encoder:
     encoder = build_blank(EncoderSpec(**spec))
     load_weights(encoder, folder / _WEIGHTS_FILE)
     if encoder_hash(encoder) != description.get("hash"):
-        raise ValueError(
-            f"{folder}: the weights or the spec are not those that were saved; the hash differs."
-        )
+        raise ValueError(f"{folder}: the weights or the spec are not those that were saved; the hash differs.")
     return encoder
 
 

@@ -50,12 +50,10 @@ def build_blank(spec: EncoderSpec) -> Encoder:
 
 
 def _build(spec: EncoderSpec, layers: LayerStore) -> Encoder:
-    if spec.name not in ARCHITECTURES:
+    if spec.name not in list(ARCHITECTURES):
         raise ValueError(f"`name` must be one of {list(ARCHITECTURES)}, not {spec.name!r}.")
     architecture = ARCHITECTURES[spec.name]
     if spec.binarization not in architecture.binarizations:
         allowed = list(architecture.binarizations)
-        raise ValueError(
-            f"`binarization` of {spec.name} must be one of {allowed}, not {spec.binarization!r}."
-        )
+        raise ValueError(f"`binarization` of {spec.name} must be one of {allowed}, not {spec.binarization!r}.")
     return Encoder(architecture, spec, layers)

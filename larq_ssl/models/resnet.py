@@ -91,9 +91,7 @@ def _trunk(
     return maps
 
 
-RESNET_18 = Architecture(
-    functools.partial(_trunk, blocks=(2, 2, 2, 2), convolutions=_BASIC), binarizations=("none",)
-)
+RESNET_18 = Architecture(functools.partial(_trunk, blocks=(2, 2, 2, 2), convolutions=_BASIC), binarizations=("none",))
 RESNET_50 = Architecture(
     functools.partial(_trunk, blocks=(3, 4, 6, 3), convolutions=_BOTTLENECK), binarizations=("none",)
 )

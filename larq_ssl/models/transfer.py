@@ -106,8 +106,6 @@ def _walk(model: tf.keras.Model, prefix: str) -> Iterator[tuple[str, tf.Variable
 
 def _check(key: str, array: np.ndarray, shape: tuple[int, ...], model_name: str) -> None:
     if array.shape != shape:
-        raise ValueError(
-            f"The weight {key!r} must have the shape {shape} in `{model_name}`, not {array.shape}."
-        )
+        raise ValueError(f"The weight {key!r} must have the shape {shape} in `{model_name}`, not {array.shape}.")
     if array.dtype.kind != "f" or not np.isfinite(array).all():
         raise ValueError(f"The weight {key!r} must hold finite floating-point numbers only.")

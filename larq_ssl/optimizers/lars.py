@@ -59,8 +59,8 @@ class LARS(RoleOptimizer):
     \\[ d = g + \\lambda w, \\quad q = \\frac{\\eta_{trust} \\|w\\|}{\\|d\\| + \\epsilon}, \\quad
        b \\leftarrow \\mu b + q d, \\quad w \\leftarrow w - \\eta b \\]
 
-    where \\( b \\) is the buffer of the momentum. Released codes have variants of it that give different weights
-    (`PRESETS`: `burn`, `simclr`, `dino`, `sslight`, `byol`, `swav`).
+    where \\( b \\) is the buffer of the momentum. Released codes have variants of it that give different
+    weights (`PRESETS`: `burn`, `simclr`, `dino`, `sslight`, `byol`, `swav`).
 
     # Arguments
         learning_rate: Number or schedule \\( \\eta \\).

@@ -126,9 +126,7 @@ class RoleOptimizer(tf.keras.optimizers.legacy.Optimizer):
         return cls(**config)
 
 
-def assign_roles(
-    optimizer: tf.keras.optimizers.legacy.Optimizer, pairs: Iterable[tuple[tf.Variable, Role]]
-) -> None:
+def assign_roles(optimizer: tf.keras.optimizers.legacy.Optimizer, pairs: Iterable[tuple[tf.Variable, Role]]) -> None:
     """Sets the roles of the variables, through a loss-scaling wrapper if there is one.
 
     # Arguments

@@ -32,9 +32,7 @@ class WarmupCosine(Schedule):
 
     arguments = ("base", "final", "total_steps", "warmup_steps", "start")
 
-    def __init__(
-        self, base: float, final: float, total_steps: int, warmup_steps: int = 0, start: float = 0.0
-    ) -> None:
+    def __init__(self, base: float, final: float, total_steps: int, warmup_steps: int = 0, start: float = 0.0) -> None:
         check_not_negative(base=base, final=final, start=start)
         check_steps("total_steps", total_steps, warmup_steps, "warmup_steps")
         self.base, self.final, self.start = base, final, start

@@ -100,9 +100,7 @@ class StepDecay(Schedule):
 
     arguments = ("base", "boundaries_in_steps", "factor")
 
-    def __init__(
-        self, base: float, boundaries_in_steps: tuple[int, ...] | list[int], factor: float = 0.1
-    ) -> None:
+    def __init__(self, base: float, boundaries_in_steps: tuple[int, ...] | list[int], factor: float = 0.1) -> None:
         check_not_negative(base=base, factor=factor)
         boundaries = list(boundaries_in_steps)
         if any(later <= earlier for earlier, later in zip([0, *boundaries], boundaries, strict=False)):

@@ -65,9 +65,7 @@ def test_nothing_else_changes_and_it_repeats():
     before = [weight.numpy() for weight in model.weights]
     calibrate_batch_norm(model, batches(images(), 32))
     after = [weight.numpy() for weight in model.weights]
-    changed = {
-        w.name for w, a, b in zip(model.weights, before, after, strict=True) if not np.array_equal(a, b)
-    }
+    changed = {w.name for w, a, b in zip(model.weights, before, after, strict=True) if not np.array_equal(a, b)}
     assert changed == {f"bn{i}/moving_{name}:0" for i in (1, 2) for name in ("mean", "variance")}
     assert model.get_layer("bn1").momentum == 0.9
     assert model.get_layer("bn2").momentum == 0.99
@@ -111,9 +109,7 @@ def test_mistakes_are_named_and_leave_the_network_as_it_was():
     with pytest.raises(ValueError, match="no batch"):
         calibrate_batch_norm(network(), [])
     with pytest.raises(ValueError, match="no BatchNormalization"):
-        calibrate_batch_norm(
-            tf.keras.Sequential([tf.keras.layers.Dense(2, input_shape=(3,))]), batches(images(), 8)
-        )
+        calibrate_batch_norm(tf.keras.Sequential([tf.keras.layers.Dense(2, input_shape=(3,))]), batches(images(), 8))
     with pytest.raises(ValueError, match="random in training mode.*'noise'"):
         calibrate_batch_norm(network([tf.keras.layers.Dropout(0.5, name="noise")]), batches(images(), 8))
     model = network()

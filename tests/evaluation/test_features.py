@@ -161,9 +161,7 @@ def _missing_array(path, other):
 
 def _fewer_rows(path, other):
     with np.load(path) as arrays:
-        np.savez(
-            path, **{name: arrays[name][:5] if name == "features" else arrays[name] for name in arrays.files}
-        )
+        np.savez(path, **{name: arrays[name][:5] if name == "features" else arrays[name] for name in arrays.files})
 
 
 def _pickle(path, other):

@@ -190,9 +190,7 @@ def test_large_rates_on_large_features_stay_finite():
 
 def test_normalised_features_have_no_length():
     train, test = blobs(100, noise=1.0), blobs(200, noise=1.0, seed=1)
-    scaled = Features(
-        train.features * np.linspace(1, 9, 100, dtype=np.float32)[:, None], train.labels, train.ids
-    )
+    scaled = Features(train.features * np.linspace(1, 9, 100, dtype=np.float32)[:, None], train.labels, train.ids)
     preset = linear_preset("bssl", epochs=3, normalise=True)
     assert linear(train, test, 6, preset).metrics == linear(scaled, test, 6, preset).metrics
 

@@ -76,9 +76,7 @@ def test_loss_curves_of_several_runs_share_panels_and_a_legend(tmp_path):
 
 def test_many_metrics_of_a_group_share_a_panel(tmp_path):
     layers = tuple(f"sign_flips/block{i}/conv" for i in range(20))
-    figure = loss_curves(
-        tmp_path / "l.png", write_run(tmp_path / "m.jsonl", 4, names=("loss", "sign_flips", *layers))
-    )
+    figure = loss_curves(tmp_path / "l.png", write_run(tmp_path / "m.jsonl", 4, names=("loss", "sign_flips", *layers)))
     assert titles(figure) == ["loss", "sign flips", "sign flips of 20 (median, range)"]
     assert titles(loss_curves(tmp_path / "k.png", tmp_path / "m.jsonl", names=["loss"])) == ["loss"]
 

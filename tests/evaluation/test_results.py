@@ -14,9 +14,7 @@ KNN = {"knn/dino/digits/20/top1": 0.95}
 
 def test_names():
     assert named("linear", "bssl", "digits", {"last/top1": 0.5}) == {"linear/bssl/digits/last/top1": 0.5}
-    assert named("knn", "dino", "imagenet2012/5.1", {"20/top1": 1}) == {
-        "knn/dino/imagenet2012_5.1/20/top1": 1
-    }
+    assert named("knn", "dino", "imagenet2012/5.1", {"20/top1": 1}) == {"knn/dino/imagenet2012_5.1/20/top1": 1}
     with pytest.raises(ValueError, match="`preset`"):
         named("knn", "", "digits", {})
 

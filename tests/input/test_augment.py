@@ -59,7 +59,9 @@ def one_by_one(op):
 
     def function(images, *rest):
         signature = tf.TensorSpec(images.shape[1:], tf.float32)
-        results = tf.map_fn(lambda x: op(x[0], *x[1:]), (tf.cast(images, tf.float32), *rest), fn_output_signature=signature)
+        results = tf.map_fn(
+            lambda x: op(x[0], *x[1:]), (tf.cast(images, tf.float32), *rest), fn_output_signature=signature
+        )
         return tf.cast(results, tf.uint8)
 
     return function

@@ -21,10 +21,7 @@ def _plain(teacher, student, distance):
     if distance == "l2":
         return ((student - teacher) ** 2).sum(1)
     return np.array(
-        [
-            1 - np.dot(t, s) / np.linalg.norm(t) / np.linalg.norm(s)
-            for t, s in zip(teacher, student, strict=True)
-        ]
+        [1 - np.dot(t, s) / np.linalg.norm(t) / np.linalg.norm(s) for t, s in zip(teacher, student, strict=True)]
     )
 
 
@@ -94,9 +91,7 @@ def test_cosine_ignores_lengths_and_is_between_0_and_2():
 def test_a_row_of_zeros_has_distance_one_and_no_gradient(zero_side):
     teacher, student = _features()
     (teacher if zero_side == "teacher" else student)[2] = 0
-    loss, (_, gradient) = value_and_gradients(
-        lambda t, s: tf.reduce_sum(feature_similarity(t, s)), teacher, student
-    )
+    loss, (_, gradient) = value_and_gradients(lambda t, s: tf.reduce_sum(feature_similarity(t, s)), teacher, student)
     assert feature_similarity(teacher, student)[2] == 1
     assert np.isfinite(loss)
     assert np.isfinite(gradient).all()

@@ -53,20 +53,14 @@ def test_three_official_steps():
     key_net = {name: tf.Variable(arrays[f"moco/init/{name}"]) for name in names}
     queue = arrays["moco/init/queue"]
     for step in range(3):
-        at = {
-            key.split("/", 2)[2]: value
-            for key, value in arrays.items()
-            if key.startswith(f"moco/step{step}/")
-        }
+        at = {key.split("/", 2)[2]: value for key, value in arrays.items() if key.startswith(f"moco/step{step}/")}
         for name in names:
             key_net[name].assign(momentum * key_net[name] + (1 - momentum) * query_net[name])
         key = unit_rows(_mlp(key_net, at["x_key"]))
         with tf.GradientTape(persistent=True) as tape:
             raw = _mlp(query_net, at["x_query"])
             logits = info_nce_logits(unit_rows(raw), key, queue, tau)
-            loss = tf.reduce_mean(
-                tf.nn.sparse_softmax_cross_entropy_with_logits(tf.zeros(len(raw), tf.int32), logits)
-            )
+            loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(tf.zeros(len(raw), tf.int32), logits))
         np.testing.assert_allclose(logits, at["logits"], atol=1e-5)
         np.testing.assert_allclose(loss, at["loss"], rtol=1e-5)
         ours = tf.reduce_mean(info_nce(unit_rows(raw), key, queue, tau))

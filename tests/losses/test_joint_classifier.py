@@ -36,18 +36,14 @@ def test_equals_the_official_loss_where_only_the_divergence_counts():
     arrays = golden.load("l4_losses")
     index = int(np.flatnonzero(arrays["burn/lambda_c"] == 1)[0])
     student, teacher = arrays["burn/student"], arrays["burn/teacher"]
-    loss, (_, gradient) = value_and_gradients(
-        lambda t, s: tf.reduce_mean(joint_classifier_kl(t, s)), teacher, student
-    )
+    loss, (_, gradient) = value_and_gradients(lambda t, s: tf.reduce_mean(joint_classifier_kl(t, s)), teacher, student)
     np.testing.assert_allclose(loss, arrays["burn/kl_fs/loss"][index], atol=1e-5, rtol=1e-5)
     np.testing.assert_allclose(gradient, arrays["burn/kl_fs/d_student"][index], atol=1e-5)
 
 
 def test_gradient_reaches_teacher_and_student():
     teacher, student = _logits(1, (3, 4))
-    _, gradients = value_and_gradients(
-        lambda t, s: tf.reduce_sum(joint_classifier_kl(t, s)), teacher, student
-    )
+    _, gradients = value_and_gradients(lambda t, s: tf.reduce_sum(joint_classifier_kl(t, s)), teacher, student)
     references = central_differences(lambda t, s: np.sum(_plain(t, s, 0.2)), teacher, student)
     for gradient, reference in zip(gradients, references, strict=True):
         assert np.abs(reference).max() > 0.1
@@ -89,9 +85,7 @@ def test_is_computed_in_float32(dtype):
 def test_keras_loss_is_the_mean_with_the_teacher_as_truth():
     teacher, student = _logits()
     loss = JointClassifierKL(0.5)
-    np.testing.assert_allclose(
-        loss(teacher, student), np.mean(joint_classifier_kl(teacher, student, 0.5)), rtol=1e-6
-    )
+    np.testing.assert_allclose(loss(teacher, student), np.mean(joint_classifier_kl(teacher, student, 0.5)), rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -35,9 +35,7 @@ def _block(name, arrays, family, binarization):
     x, y = arrays["x"], arrays["ct"]
     inputs = tf.keras.Input(x.shape[1:])
     make = react_block if name in REACT else bireal_block
-    outputs = make(
-        inputs, "block", y.shape[-1], x.shape[1] // y.shape[1], binarization, family, LayerStore(blank=True)
-    )
+    outputs = make(inputs, "block", y.shape[-1], x.shape[1] // y.shape[1], binarization, family, LayerStore(blank=True))
     model = tf.keras.Model(inputs, outputs)
     params = {f"block/{key}": array for key, array in _under(arrays, "param/").items()}
     assign_weights(model, rotate_kernels(params))

@@ -94,9 +94,7 @@ def test_all_or_nothing(damage, message):
         np.testing.assert_array_equal(array, before[key])
 
 
-@pytest.mark.parametrize(
-    "other", [dict(width=0.25), dict(classes=3), dict(name="reactnet_a"), dict(stem="cifar")]
-)
+@pytest.mark.parametrize("other", [dict(width=0.25), dict(classes=3), dict(name="reactnet_a"), dict(stem="cifar")])
 def test_another_network_is_refused(other):
     with pytest.raises(ValueError, match="weight"):
         copy_weights(_small(**other), _small())
