@@ -1,12 +1,6 @@
 """Prepared data sets of TensorFlow Datasets, as images by index."""
 
-import pathlib
-from collections.abc import Callable
 from typing import Any
-
-import numpy as np
-
-from larq_ssl.data.datasets import ImageDataset, fingerprint, split_indices
 
 _VAL_SPLITS = ("validation", "val", "test")
 

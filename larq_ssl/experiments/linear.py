@@ -26,7 +26,7 @@ def main() -> int:
             probe.train.classes,
             preset,
             probes.FLAGS.seed,
-            progress=probes.bar("linear classifiers"),
+            progress=common.bar("linear classifiers"),
         )
         pictures.confusion_matrix(
             probe.folder / "confusion.png",

@@ -5,19 +5,16 @@ import json
 import pathlib
 from collections.abc import Callable, Mapping
 
-import numpy as np
-import tensorflow as tf
 from absl import flags
-from tqdm import tqdm
 
-from larq_ssl.data import datasets, pipeline
+from larq_ssl.data import datasets
 from larq_ssl.data.datasets import ImageDataset
-from larq_ssl.evaluation.calibrate import calibrate_batch_norm
 from larq_ssl.evaluation.features import Features, extract
 from larq_ssl.evaluation.results import FILE_NAME, named, read_results, write_results
+from larq_ssl.evaluation.untrained import untrained
 from larq_ssl.experiments import common
 from larq_ssl.experiments.run_folder import RunFolder
-from larq_ssl.models import Encoder, build
+from larq_ssl.models import Encoder
 from larq_ssl.models.folder import encoder_hash, load_encoder
 
 FLAGS = flags.FLAGS
@@ -53,7 +50,7 @@ class Probe:
         """Features of both splits, extracted once per encoder and kept beside the probes."""
         cache = self.folder.parent / "features"
         return tuple(
-            extract(self.encoder, part, self.image_size, _BATCH.value, cache, bar(f"features of {part.split}"))
+            extract(self.encoder, part, self.image_size, _BATCH.value, cache, common.bar(f"features of {part.split}"))
             for part in (self.train, self.test)
         )
 
@@ -100,21 +97,8 @@ def load(protocol: str, preset: str) -> Probe:
     )
     folder = run.probe(tag) if run is not None else source.parent / "probes" / tag
     if _RANDOM.value:
-        encoder = random_encoder(encoder, train, size, _SEED.value)
+        encoder = untrained(encoder, train, size, _SEED.value)
     return Probe(encoder, train, test, size, folder)
-
-
-def random_encoder(like: Encoder, train: ImageDataset, image_size: int, seed: int) -> Encoder:
-    """An untrained network of the same kind, its BatchNorm calibrated on the training images."""
-    tf.keras.utils.set_random_seed(seed)
-    encoder = build(**{**dataclasses.asdict(like.spec), "image_size": None})
-    return calibrate_batch_norm(encoder, _mixed_batches(train, image_size))
-
-
-def _mixed_batches(train: ImageDataset, image_size: int) -> tf.data.Dataset:
-    """Up to 4,096 training images as a probe sees them, in batches that mix the classes (a folder is sorted by class)."""
-    order = np.random.default_rng(0).permutation(train.size)[:4096]
-    return pipeline.image_batches(train.subset(order, "mixed"), image_size, 256)
 
 
 def run_probe(
@@ -156,20 +140,6 @@ def run_probe(
     common.say(f"{path}: {len(metrics)} numbers.")
     _show(metrics, headline)
     return 0
-
-
-def bar(what: str) -> Callable[[int, int], None]:
-    """A progress function that draws a bar."""
-    state: dict[str, tqdm] = {}
-
-    def update(done: int, total: int) -> None:
-        if "bar" not in state:
-            state["bar"] = tqdm(total=total, desc=what, leave=False)
-        state["bar"].update(done - state["bar"].n)
-        if done >= total:
-            state["bar"].close()
-
-    return update
 
 
 def _show(metrics: Mapping[str, float], headline: str) -> None:

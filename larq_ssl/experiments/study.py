@@ -21,7 +21,8 @@ from larq_ssl.evaluation import pictures
 from larq_ssl.evaluation.features import Features, extract, raw_pixels
 from larq_ssl.evaluation.knn import knn
 from larq_ssl.evaluation.linear import linear
-from larq_ssl.experiments import common, probes
+from larq_ssl.evaluation.untrained import untrained
+from larq_ssl.experiments import common
 from larq_ssl.experiments.run_folder import RunFolder, environment
 from larq_ssl.files import write_json, write_whole
 from larq_ssl.models import Encoder, profile
@@ -99,11 +100,11 @@ def evaluate(folder: pathlib.Path, seed: int, runs: Mapping[str, RunFolder]) -> 
     ]
     size = int(told["image_size"])
     binary = load_encoder(last.encoder("student"))
-    encoders = {"untrained binary network": probes.random_encoder(binary, images[0], size, seed)}
+    encoders = {"untrained binary network": untrained(binary, images[0], size, seed)}
     encoders |= {_ROWS[name]: load_encoder(run.encoder("student")) for name, run in runs.items()}
     rows = [_measure("raw pixels", [raw_pixels(part, size) for part in images], images, None, size, None)]
     for name, encoder in encoders.items():
-        features = [extract(encoder, part, size, progress=probes.bar(f"features, {name}")) for part in images]
+        features = [extract(encoder, part, size, progress=common.bar(f"features, {name}")) for part in images]
         rows.append(_measure(name, features, images, encoder, size, folder / "confusion.png"))
     write_json(file, rows)
     return rows
@@ -121,7 +122,7 @@ def _measure(
     train_features, test_features = features
     classes = images[0].classes
     votes = knn(train_features, test_features, classes, ks=(_K,))
-    probe = linear(train_features, test_features, classes, progress=probes.bar(f"linear probe, {name}"))
+    probe = linear(train_features, test_features, classes, progress=common.bar(f"linear probe, {name}"))
     if picture is not None:
         pictures.confusion_matrix(
             picture, test_features.labels, probe.predictions, images[0].class_names, overwrite=True

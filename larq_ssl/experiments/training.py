@@ -16,7 +16,7 @@ from larq_ssl.data import datasets, pipeline, views
 from larq_ssl.data.datasets import ImageDataset
 from larq_ssl.data.views import ViewPolicy
 from larq_ssl.evaluation import pictures
-from larq_ssl.experiments import common, stages
+from larq_ssl.experiments import common, stages, training_flags
 from larq_ssl.experiments.run_folder import RunFolder
 from larq_ssl.files import write_json, write_whole
 from larq_ssl.methods.base import NOT_FINITE, SelfSupervisedModel
@@ -130,11 +130,11 @@ def run_training(experiment: str, prepare: Callable[[RunFolder], Job]) -> int:
         experiment: Name of the command.
         prepare: Checks the flags and loads what they name; called only if there is something to train.
     """
-    flags_text = common.flags_as_text()
+    flags_text = training_flags.as_text()
     with contextlib.ExitStack() as stack:
         with common.user_errors():
             run = stages.run_folder(experiment)
-            stack.enter_context(run.open(flags_text, common.identity(FLAGS), FLAGS.fresh))
+            stack.enter_context(run.open(flags_text, training_flags.identity(FLAGS), FLAGS.fresh))
             if run.finished:
                 common.say(f"{run.path}: finished earlier (--fresh begins anew). {run.results_file}:")
                 common.say(json.dumps(run.results()["metrics"], indent=2))

@@ -199,7 +199,7 @@ def test_mixed_precision(name):
 
 
 def test_every_weight_of_a_binary_network_gets_a_gradient():
-    encoder = _shared("reactnet_a_burn")
+    encoder = _small("reactnet_18")
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(tf.square(encoder(_images(64, batch=4), training=True)))
     for weight, gradient in zip(encoder.trainable_weights, tape.gradient(loss, encoder.trainable_weights), strict=True):
@@ -210,7 +210,7 @@ def test_initial_kernels():
     official = _shared("reactnet_a").get_layer("block13/conv3x3").kernel.numpy()
     fan_in = np.prod(official.shape[:3])
     bound = np.sqrt(1 / fan_in)
-    assert bound * 0.99 < np.abs(official).max() <= bound
+    assert bound * 0.99 < np.abs(official).max() <= bound * (1 + 1e-6)
     np.testing.assert_allclose(official.std(), bound / np.sqrt(3), rtol=0.01)
     burn = _shared("reactnet_a_burn").get_layer("block13/conv3x3").kernel.numpy()
     np.testing.assert_allclose(burn.std(), np.sqrt(2 / fan_in), rtol=0.01)

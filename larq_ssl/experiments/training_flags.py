@@ -1,0 +1,76 @@
+"""The flags that all training commands share."""
+
+import sys
+from collections.abc import Collection
+
+from absl import flags
+
+from larq_ssl.distribute import STRATEGIES
+from larq_ssl.optimizers import OPTIMIZERS
+
+FLAGS = flags.FLAGS
+
+OPERATIONAL = frozenset(
+    "checkpoint_every data_dir fresh knn_every max_bad_images recipe stage1 strategy teacher workdir".split()
+)
+"""Flags that may change between two starts of the same run; all others of a command decide what is trained.
+
+Paths are among them because folders move: what lies there is compared by fingerprint instead.
+"""
+
+flags.DEFINE_string("dataset", "digits", "Images: digits (bundled), folder, or the name of a TFDS data set.")
+flags.DEFINE_string("data_dir", None, "Where the data set lies: the folder of images, or TFDS's data_dir.")
+flags.DEFINE_float("val_fraction", 0.0, "Share of a folder's images held out where it has no val folder.", 0, 0.9)
+flags.DEFINE_integer("max_train_images", None, "Train on a fixed, class-balanced subset of that many images.", 2)
+flags.DEFINE_float("max_bad_images", 0.001, "Share of unreadable images at which a run stops.", 0, 1)
+flags.DEFINE_string(
+    "workdir", None, "Folder of the run; by default runs/<experiment>/<dataset>-<encoder>-<preset>/<stage>."
+)
+flags.DEFINE_string("recipe", None, "Flagfile <dataset>/<name> of larq_ssl; flags that are typed win over it.")
+flags.DEFINE_string("encoder", None, "Network to train, see larq_ssl.models.")
+flags.DEFINE_float("width", 1.0, "Factor of the encoder's channels.", 0.01, 16)
+flags.DEFINE_enum("stem", "imagenet", ["imagenet", "cifar"], "First layers: for large or for small images.")
+flags.DEFINE_integer("image_size", 224, "Side of the (global) views in pixels.", 8)
+flags.DEFINE_enum("preprocessing", "imagenet", ["imagenet", "unit", "zoo", "none"], "Of pixels, inside the encoder.")
+flags.DEFINE_enum("binarization", None, ["none", "activations", "full"], "Of the encoder; a stage sets it.")
+flags.DEFINE_integer("stage", None, "1: binary activations; 2: binary weights too, starting from stage 1.", 1, 2)
+flags.DEFINE_string(
+    "stage1", None, "Run folder of stage 1 that stage 2 starts from; found beside --workdir if left out."
+)
+flags.DEFINE_bool("one_stage", False, "Train a fully binary network from scratch.")
+flags.DEFINE_string("views", None, "View policy, see larq_ssl.data.views.")
+flags.DEFINE_float(
+    "crop_scale", None, "Smallest crop as a share of the image's area, instead of the policy's.", 0.01, 1
+)
+flags.DEFINE_enum("optimizer", "adam", OPTIMIZERS, "Optimizer; LARS by the name of its preset.")
+flags.DEFINE_float("lr", None, "Peak learning rate.", 0)
+flags.DEFINE_enum("schedule", None, ["cosine", "epoch_cosine", "linear", "step", "constant"], "Of the learning rate.")
+flags.DEFINE_float("warmup_epochs", 0.0, "Epochs in which the learning rate rises.", 0)
+flags.DEFINE_float("weight_decay", None, "Weight decay; by default none, or the one of the LARS preset.", 0)
+flags.DEFINE_float("gradient_clip", None, "Largest global norm of the gradients.", 0)
+flags.DEFINE_integer("accumulate", 1, "Parts of a batch whose gradients are averaged into one update.", 1)
+flags.DEFINE_integer("epochs", 200, "Epochs of this stage.", 1)
+flags.DEFINE_integer("steps_per_epoch", None, "Steps per epoch, if fewer than a whole pass.", 1)
+flags.DEFINE_integer("batch_size", 256, "Images per step over all replicas.", 2)
+flags.DEFINE_integer("seed", 0, "Of weights, views and order.", 0)
+flags.DEFINE_enum("precision", "float32", ["float32", "mixed_bfloat16", "mixed_float16"], "Keras precision policy.")
+flags.DEFINE_bool("deterministic", False, "Bit-identical runs on the same machine, at some cost in speed.")
+flags.DEFINE_enum("strategy", "single", STRATEGIES, "Devices to train on.")
+flags.DEFINE_bool("fresh", False, "Move an earlier run in --workdir aside and begin anew.")
+flags.DEFINE_integer(
+    "checkpoint_every", 1000, "Steps between two checkpoints: what a killed run recomputes at most.", 1
+)
+flags.DEFINE_integer("knn_every", 5, "Epochs between two online kNN evaluations; 0 for none.", 0)
+
+
+def as_text() -> dict[str, str]:
+    """The flags of larq_ssl that have a value, as they would be typed."""
+    modules = FLAGS.flags_by_module_dict()
+    ours = [module for module in modules if module.startswith("larq_ssl.") or module == sys.argv[0]]
+    names = {flag.name for module in ours for flag in modules[module]}
+    return {name: str(FLAGS[name].value) for name in sorted(names) if FLAGS[name].value is not None}
+
+
+def identity(names: Collection[str]) -> set[str]:
+    """Those of the flags that decide what is trained."""
+    return set(names) - OPERATIONAL
