@@ -1,5 +1,5 @@
 # The two commands of the README are `make demo` and `make test`; both make .venv first where it is missing.
-# ARGS is handed on: make test ARGS="-k knn", make demo ARGS=--seed=1.
+# ARGS is handed on: make test ARGS="-k knn", make demo ARGS=--seeds=3.
 
 PYTHON_IN_VENV := .venv/bin/python
 STAMP := .venv/.complete
@@ -23,7 +23,7 @@ $(STAMP): requirements.lock setup.cfg
 	@sh scripts/make_venv.sh
 
 demo: $(STAMP) ## the main job on the bundled digits: teacher, BSSL stages 1 and 2, probes, table
-	$(PYTHON_IN_VENV) -m larq_ssl.experiments.demo $(ARGS)
+	$(PYTHON_IN_VENV) -m larq_ssl.experiments.study --recipes=digits --out=runs/demo $(ARGS)
 
 test: $(STAMP) ## the quick tests
 	$(PYTEST) --durations 10 $(ARGS)

@@ -36,8 +36,7 @@ class OnlineKNN(tf.keras.callbacks.Callback):
         super().__init__()
         if every < 1:
             raise ValueError(f"every must be at least 1, got {every}.")
-        if not bank.classes:
-            raise ValueError(f"The online kNN needs labels, which {bank.name} ({bank.split}) does not have.")
+        self._classes = bank.class_count()
         self._encoder, self._bank, self._queries = encoder, bank, queries
         self._image_size, self._every, self._batch_size = image_size, every, batch_size
         self._k = min(k, bank.size)
@@ -49,7 +48,7 @@ class OnlineKNN(tf.keras.callbacks.Callback):
             return
         bank = extract(self._encoder, self._bank, self._image_size, self._batch_size)
         queries = extract(self._encoder, self._queries, self._image_size, self._batch_size)
-        metrics = knn(bank, queries, self._bank.classes, ks=(self._k,))
+        metrics = knn(bank, queries, self._classes, ks=(self._k,))
         self.accuracy = logs["knn"] = metrics[f"{self._k}/top1"]
         logs["embedding_rank"] = effective_rank(queries.features)
 

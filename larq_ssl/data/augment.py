@@ -158,6 +158,8 @@ def jitter(
         mask: Bool `[n]`: the examples that are changed; all without it.
         with_hue: False promises that all hue shifts are 0.
     """
+    if planes.shape[1] == 1 and mask is not None:
+        return tf.cond(mask[0], lambda: jitter_one(planes, order, factors, with_hue), lambda: planes)
     if not with_hue:
         # Hue last; the other three keep their order.
         order = tf.gather(order, tf.argsort(tf.cast(order == HUE, tf.int32), stable=True), batch_dims=1)
@@ -177,8 +179,19 @@ def jitter(
     return tf.gather(tf.concat(parts, axis=1), tf.argsort(tf.concat(members, axis=0)), axis=1)
 
 
+def jitter_one(planes: tf.Tensor, order: tf.Tensor, factors: tf.Tensor, with_hue: bool = True) -> tf.Tensor:
+    """`jitter` of a single example (`n` = 1), with only the ops that it drew in the order that it drew."""
+    ops = [brightness, contrast, saturation, hue if with_hue else lambda x, _: x]
+    for place in range(4):
+        branches = [lambda op=op, i=i, x=planes: op(x, factors[:, i]) for i, op in enumerate(ops)]
+        planes = tf.ensure_shape(tf.switch_case(order[0, place], branches), planes.shape)
+    return planes
+
+
 def on_subset(planes: tf.Tensor, mask: tf.Tensor, op: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]) -> tf.Tensor:
     """Applies `op(planes, indices)` to the examples of `mask` (bool `[n]`) only."""
+    if planes.shape[1] == 1:
+        return tf.cond(mask[0], lambda: op(planes, tf.zeros([1], tf.int64)), lambda: planes)
     chosen, others = tf.where(mask)[:, 0], tf.where(~mask)[:, 0]
     parts = [op(tf.gather(planes, chosen, axis=1), chosen), tf.gather(planes, others, axis=1)]
     return tf.gather(tf.concat(parts, axis=1), tf.argsort(tf.concat([chosen, others], axis=0)), axis=1)

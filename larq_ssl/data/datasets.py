@@ -50,6 +50,16 @@ class ImageDataset:
         """Height and width, `None` if they vary or are not known."""
         return None if self.images is None else (self.images.shape[1], self.images.shape[2])
 
+    def class_count(self) -> int:
+        """Number of classes, for what cannot do without labels.
+
+        # Raises
+            ValueError: If the images have no labels.
+        """
+        if not self.classes:
+            raise ValueError(f"{self.name} ({self.split}) has no labels: put the images into a folder per class")
+        return self.classes
+
     def labels(self) -> np.ndarray:
         """Labels int64 `[size]`, -1 where there is none."""
         return self.targets

@@ -94,7 +94,7 @@ def _finish(
     for (name, group), part in zip([g for g in groups if g[1]], planes, strict=True):
         size, count = group[0].size, len(group)
         colour = view_ops.apply_colour(part, uniforms[:, first : first + count], group)
-        batch[name] = tf.reshape(augment.from_planes(colour), [-1, count, size, size, 3])
+        batch[name] = tf.reshape(colour, [-1, count, size, size, 3])
         first += count
     if with_boxes:
         batch["boxes"] = boxes

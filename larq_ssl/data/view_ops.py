@@ -68,29 +68,66 @@ def changes_colour(views: tuple[View, ...]) -> bool:
     return any(getattr(view, field) > 0.0 for view in views for field in fields)
 
 
-def apply_colour(planes: tf.Tensor, uniforms: tf.Tensor, views: tuple[View, ...]) -> tf.Tensor:
+def _parameters(uniforms: tf.Tensor, views: tuple[View, ...]) -> dict[str, tf.Tensor]:
+    """What `apply_colour` needs of the draws, a row for each view of each example."""
+    jitter, order, factors = jitter_parameters(uniforms, views)
+    blur, sigma = blur_parameters(uniforms, views)
+    table = {
+        "jitter": jitter,
+        "order": order,
+        "factors": factors,
+        "grey": grey_mask(uniforms, views),
+        "blur": blur,
+        "sigma": sigma,
+        "solarise": solarise_mask(uniforms, views),
+    }
+    return {name: tf.reshape(x, [-1, *x.shape[2:]]) for name, x in table.items()}
+
+
+def _apply(planes: tf.Tensor, drawn: dict[str, tf.Tensor], views: tuple[View, ...]) -> tf.Tensor:
+    if any(view.jitter_probability > 0.0 for view in views):
+        with_hue = any(view.jitter[3] > 0.0 for view in views)
+        planes = augment.jitter(planes, drawn["order"], drawn["factors"], drawn["jitter"], with_hue)
+    if any(view.grey_probability > 0.0 for view in views):
+        planes = augment.on_subset(planes, drawn["grey"], lambda x, _: augment.grey(x))
+    if any(view.blur_probability > 0.0 for view in views):
+        longest = max(view.blur_sigma[1] for view in views)
+        planes = augment.on_subset(
+            planes, drawn["blur"], lambda x, i: gaussian_blur(x, tf.gather(drawn["sigma"], i), longest)
+        )
+    if any(view.solarise_probability > 0.0 for view in views):
+        planes = augment.on_subset(planes, drawn["solarise"], lambda x, _: augment.solarise(x))
+    return planes
+
+
+# Larger views are worked on one at a time: a few of them fill a core's cache.
+_BATCHED_SIDE = 64
+
+
+def apply_colour(
+    planes: tf.Tensor, uniforms: tf.Tensor, views: tuple[View, ...], one_by_one: bool | None = None
+) -> tf.Tensor:
     """Jitter, grey, blur and solarise.
 
     # Arguments
-        planes: Float32 `[3, n * views, height, width]`, see `augment`.
+        planes: Float32 `[3, n * views, size, size]`, see `augment`.
         uniforms: Float64 `[n, views, len(COLUMNS)]`.
+        one_by_one: Whether views are worked on singly: the same pixels, faster for large views.
+    # Returns
+        uint8 `[n * views, size, size, 3]`.
     """
+    if not changes_colour(views):
+        return augment.from_planes(planes)
+    size = views[0].size
+    drawn = _parameters(uniforms, views)
+    if not (size > _BATCHED_SIDE if one_by_one is None else one_by_one):
+        return augment.from_planes(_apply(planes, drawn, views))
 
-    def flat(x: tf.Tensor, *shape: int) -> tf.Tensor:
-        return tf.reshape(x, [-1, *shape])
+    def one(i: tf.Tensor) -> tf.Tensor:
+        row = {name: x[i][None] for name, x in drawn.items()}
+        x = tf.ensure_shape(planes[:, i : i + 1], [3, 1, size, size])
+        return augment.from_planes(_apply(x, row, views))[0]
 
-    if any(view.jitter_probability > 0.0 for view in views):
-        mask, order, factors = jitter_parameters(uniforms, views)
-        with_hue = any(view.jitter[3] > 0.0 for view in views)
-        planes = augment.jitter(planes, flat(order, 4), flat(factors, 4), flat(mask), with_hue)
-    if any(view.grey_probability > 0.0 for view in views):
-        mask = flat(grey_mask(uniforms, views))
-        planes = augment.on_subset(planes, mask, lambda x, _: augment.grey(x))
-    if any(view.blur_probability > 0.0 for view in views):
-        mask, sigma = (flat(x) for x in blur_parameters(uniforms, views))
-        longest = max(view.blur_sigma[1] for view in views)
-        planes = augment.on_subset(planes, mask, lambda x, chosen: gaussian_blur(x, tf.gather(sigma, chosen), longest))
-    if any(view.solarise_probability > 0.0 for view in views):
-        mask = flat(solarise_mask(uniforms, views))
-        planes = augment.on_subset(planes, mask, lambda x, _: augment.solarise(x))
-    return planes
+    indices = tf.range(tf.shape(planes)[1])
+    signature = tf.TensorSpec([size, size, 3], tf.uint8)
+    return tf.map_fn(one, indices, parallel_iterations=1, fn_output_signature=signature)

@@ -12,7 +12,7 @@ _TEMPERATURE = flags.DEFINE_float("temperature", 0.07, "Of the vote's weights.",
 
 def main() -> int:
     def measure(probe: probes.Probe, train: Features, test: Features) -> dict[str, float]:
-        return knn(train, test, probe.train.classes, _KS.value, _TEMPERATURE.value)
+        return knn(train, test, probe.train.class_count(), _KS.value, _TEMPERATURE.value)
 
     settings = {"ks": _KS.value, "temperature": _TEMPERATURE.value}
     return probes.run_probe("knn", "dino", measure, settings, "top1")

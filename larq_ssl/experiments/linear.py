@@ -23,7 +23,7 @@ def main() -> int:
         result = linear(
             train,
             test,
-            probe.train.classes,
+            probe.train.class_count(),
             preset,
             probes.FLAGS.seed,
             progress=common.bar("linear classifiers"),

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from absl import flags
 
@@ -49,10 +50,11 @@ class Probe:
     def features(self) -> tuple[Features, Features]:
         """Features of both splits, extracted once per encoder and kept beside the probes."""
         cache = self.folder.parent / "features"
-        return tuple(
+        train, test = (
             extract(self.encoder, part, self.image_size, _BATCH.value, cache, common.bar(f"features of {part.split}"))
             for part in (self.train, self.test)
         )
+        return train, test
 
 
 def load(protocol: str, preset: str) -> Probe:
@@ -84,8 +86,7 @@ def load(protocol: str, preset: str) -> Probe:
         datasets.load_dataset(name, split, data_dir, val_fraction=val_fraction, limit=part_limit)
         for split, part_limit in (("train", limit), ("val", None))
     )
-    if not train.classes:
-        raise ValueError(f"--dataset={name} has no labels, which a probe needs.")
+    train.class_count()
     tag = "-".join(
         [
             protocol,
@@ -148,7 +149,8 @@ def _show(metrics: Mapping[str, float], headline: str) -> None:
             common.say(f"{name}: {value:.4f}")
 
 
-def _first(*values: object) -> object:
+def _first(*values: Any) -> Any:
+    """The first value that is given."""
     return next((value for value in values if value is not None), None)
 
 

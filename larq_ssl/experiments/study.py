@@ -120,7 +120,7 @@ def _measure(
 ) -> Row:
     """One row of the table."""
     train_features, test_features = features
-    classes = images[0].classes
+    classes = images[0].class_count()
     votes = knn(train_features, test_features, classes, ks=(_K,))
     probe = linear(train_features, test_features, classes, progress=common.bar(f"linear probe, {name}"))
     if picture is not None:

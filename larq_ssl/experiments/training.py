@@ -145,9 +145,6 @@ def run_training(experiment: str, prepare: Callable[[RunFolder], Job]) -> int:
             with strategy.scope():
                 method = job.make()
                 method.compile(optimizer=optimizer(rate))
-                inner = getattr(method.optimizer, "inner_optimizer", method.optimizer)
-                # Slots must exist before a checkpoint is restored: what is missing in it is then seen at once.
-                inner._create_all_weights(method.optimized_variables)
             run.begin(flags_text, {"data": job.data.train.fingerprint, **job.inputs})
             checkpoints = Checkpoints(run.checkpoints, method=method, optimizer=method.optimizer)
             done = checkpoints.restore() or 0

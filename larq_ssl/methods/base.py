@@ -107,6 +107,8 @@ class SelfSupervisedModel(tf.keras.Model):
         """Sets the optimizer and tells it the role of each variable that it will move."""
         super().compile(optimizer=optimizer, **kwargs)
         assign_roles(optimizer, self._optimized_roles())
+        # Slots exist from the start, so that a checkpoint is restored, or found wanting, at once.
+        getattr(optimizer, "inner_optimizer", optimizer)._create_all_weights(self.optimized_variables)
         self._means = {name: tf.keras.metrics.Mean(name=name) for name in self._metric_names()}
         # The largest |gradient| that each variable has seen in the first steps of a run.
         self.gradient_seen = tf.Variable(

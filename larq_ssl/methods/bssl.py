@@ -2,6 +2,7 @@ r"""BSSL: a binary network learns from a frozen float network and a classifier t
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import tensorflow as tf
 
@@ -233,7 +234,7 @@ class BSSL(SelfSupervisedModel):
         return scale * feature_similarity(target, value, self.feature_loss)
 
 
-def resolve_preset(preset: str, **given: bool | float | str | None) -> Preset:
+def resolve_preset(preset: str, **given: Any) -> Preset:
     """The switches of a preset, with those that are given and not `None` in their place.
 
     # Raises
