@@ -1,8 +1,6 @@
 """BSSL: `python -m larq_ssl.experiments.bssl --stage=1`, then `--stage=2`."""
 
 import pathlib
-import subprocess
-import sys
 from collections.abc import Sequence
 
 from absl import flags
@@ -10,8 +8,7 @@ from absl import flags
 from larq_ssl import models
 from larq_ssl.experiments import common, stages, training
 from larq_ssl.experiments.run_folder import RunFolder
-from larq_ssl.heads import mlp_head
-from larq_ssl.methods.bssl import BSSL, FEATURE_LOSSES, PRESETS, resolve_preset
+from larq_ssl.methods.bssl import BSSL, FEATURE_LOSSES, PRESETS, default_heads, resolve_preset
 from larq_ssl.models.folder import encoder_hash, load_encoder
 from larq_ssl.schedules import Balance
 
@@ -53,9 +50,10 @@ def default_recipe(argv: Sequence[str]) -> str | None:
     """On the digits, the recipe of the stage."""
     if (common.argument("dataset", argv) or "digits") != "digits":
         return None
-    one_stage = any(text in ("--one_stage", "--one_stage=true", "--one_stage=True") for text in argv)
+    if common.switched_on("one_stage", argv):
+        return "digits/bssl_one_stage"
     stage = common.argument("stage", argv)
-    return "digits/bssl_one_stage" if one_stage else f"digits/bssl_stage{stage}" if stage in ("1", "2") else None
+    return f"digits/bssl_stage{stage}" if stage in ("1", "2") else None
 
 
 def prepare(run: RunFolder) -> training.Job:
@@ -104,30 +102,12 @@ def prepare(run: RunFolder) -> training.Job:
 def build(teacher: models.Encoder, balance: Balance) -> BSSL:
     """The method as the flags describe it."""
     student = models.build(FLAGS.encoder, None, stages.binarization(), FLAGS.stem, FLAGS.width, FLAGS.preprocessing)
-    switches = resolve_preset(_PRESET.value, feature_source=_SOURCE.value)
-    width = student.feature_dim
-    projector = None
-    if switches.feature_source == "features":
-        # Nothing in the paper says how student and teacher features of other widths are compared.
-        width = teacher.feature_dim
-        projector = mlp_head("projector", student.feature_dim, [], width, batch_norm=False)
-    heads = {
-        name: mlp_head(
-            name,
-            dim,
-            [_HIDDEN.value],
-            _CLASSES.value,
-            batch_norm=True,
-            synchronized=FLAGS.strategy != "single",
-        )
-        for name, dim in (("teacher_head", teacher.feature_dim), ("student_head", width))
-    }
+    source = resolve_preset(_PRESET.value, feature_source=_SOURCE.value).feature_source
+    synchronized = FLAGS.strategy != "single"
     return BSSL(
         teacher=teacher,
-        teacher_head=heads["teacher_head"],
         student=student,
-        student_head=heads["student_head"],
-        projector=projector,
+        heads=default_heads(teacher, student, source, _CLASSES.value, _HIDDEN.value, synchronized),
         balance=balance,
         preset=_PRESET.value,
         train_teacher_head=_TRAIN_HEAD.value,
@@ -153,15 +133,7 @@ def find_teacher(before: RunFolder | None) -> pathlib.Path:
         run = RunFolder("runs/moco/digits-resnet_18-v2/float")
         if not run.finished:
             common.say(f"No --teacher is given, so one is trained on the digits first and kept in {run.path}:")
-            command = [
-                sys.executable,
-                "-m",
-                "larq_ssl.experiments.moco",
-                f"--workdir={run.path}",
-                f"--seed={FLAGS.seed}",
-            ]
-            common.say(" ".join(command[1:]))
-            if subprocess.run(command, check=False).returncode:
+            if common.run_command("moco", [f"--workdir={run.path}", f"--seed={FLAGS.seed}"]):
                 raise ValueError(f"The teacher in {run.path} could not be trained.")
         name = str(run.path)
     if name is None:

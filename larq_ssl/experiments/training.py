@@ -3,15 +3,16 @@
 import contextlib
 import dataclasses
 import json
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import tensorflow as tf
 from absl import flags, logging
 
 from larq_ssl import callbacks, distribute, schedules
-from larq_ssl.checkpoints import Checkpoints
+from larq_ssl.checkpoints import Checkpoints, NotFiniteError
 from larq_ssl.data import datasets, pipeline, views
 from larq_ssl.data.datasets import ImageDataset
 from larq_ssl.data.views import ViewPolicy
@@ -44,7 +45,9 @@ class Data:
 
     def batches(self, start_step: int = 0) -> tf.data.Dataset:
         """The endless stream of batches, from the batch of `start_step` on."""
-        return pipeline.view_batches(self.train, self.policy, FLAGS.batch_size, FLAGS.seed, start_step)
+        return pipeline.view_batches(
+            self.train, self.policy, FLAGS.batch_size, FLAGS.seed, start_step, max_bad_images=FLAGS.max_bad_images
+        )
 
 
 def _set_up() -> tf.distribute.Strategy:
@@ -62,6 +65,8 @@ def load_data(policy_name: str) -> Data:
     overrides = {} if FLAGS.crop_scale is None else {"crop_scale": (FLAGS.crop_scale, 1.0)}
     policy = views.policy(policy_name, FLAGS.image_size, **overrides)
     whole = pipeline.steps_per_epoch(train, FLAGS.batch_size)
+    if FLAGS.batch_size % FLAGS.accumulate:
+        raise ValueError(f"--accumulate must divide --batch_size={FLAGS.batch_size}, got {FLAGS.accumulate}.")
     if FLAGS.steps_per_epoch is not None and FLAGS.steps_per_epoch > whole:
         raise ValueError(f"--steps_per_epoch must be at most {whole} (a whole pass), got {FLAGS.steps_per_epoch}.")
     return Data(train, policy, FLAGS.steps_per_epoch or whole)
@@ -132,52 +137,56 @@ def run_training(experiment: str, prepare: Callable[[RunFolder], Job]) -> int:
     """
     flags_text = training_flags.as_text()
     with contextlib.ExitStack() as stack:
-        with common.user_errors():
+        with common.user_errors(), _told():
             run = stages.run_folder(experiment)
             stack.enter_context(run.open(flags_text, training_flags.identity(FLAGS), FLAGS.fresh))
-            if run.finished:
+            if run.finished and not FLAGS.fresh:
                 common.say(f"{run.path}: finished earlier (--fresh begins anew). {run.results_file}:")
                 common.say(json.dumps(run.results()["metrics"], indent=2))
                 return 0
             strategy = _set_up()
             job = prepare(run)
             rate = learning_rate(job.data)
+            online_knn = _online_knn()
             with strategy.scope():
                 method = job.make()
                 method.compile(optimizer=optimizer(rate))
-            run.begin(flags_text, {"data": job.data.train.fingerprint, **job.inputs})
+            first = next(iter(job.data.batches()))
+            callbacks.check_views(first)
+            inputs = {"data": job.data.train.fingerprint, **job.inputs}
+            run.begin(flags_text, inputs, f"python -m larq_ssl.experiments.{experiment}", FLAGS.fresh)
             checkpoints = Checkpoints(run.checkpoints, method=method, optimizer=method.optimizer)
             done = checkpoints.restore() or 0
-            batches = job.data.batches(done)
             if done == 0:
-                _record_start(run, job, next(iter(batches)), method)
+                _record_start(run, job, first, method)
         common.say(f"{run.path}: {f'going on after step {done:,}' if done else 'a new run'}; {method_size(method)}.")
-        return _fit(run, job, method, batches, checkpoints, rate)
+        watchers = _watchers(run, job, method, rate, online_knn)
+        return _fit(run, job, method, done, checkpoints, watchers)
 
 
 def _fit(
     run: RunFolder,
     job: Job,
     method: SelfSupervisedModel,
-    batches: tf.data.Dataset,
+    done: int,
     checkpoints: Checkpoints,
-    rate: tf.keras.optimizers.schedules.LearningRateSchedule,
+    watchers: list[tf.keras.callbacks.Callback],
 ) -> int:
     saving = callbacks.Checkpointing(checkpoints, FLAGS.checkpoint_every)
     started = time.perf_counter()
     try:
-        method.fit(
-            batches,
-            epochs=FLAGS.epochs,
-            steps_per_epoch=job.data.steps_per_epoch,
-            callbacks=[*_watchers(run, job, method, rate), saving],
-            verbose=1,
-        )
-    except tf.errors.InvalidArgumentError as error:
-        if NOT_FINITE not in str(error):
-            raise
-        common.say(f"error: {NOT_FINITE} The last checkpoint in {run.checkpoints} is good; a lower --lr may help.")
-        return 1
+        with _told():
+            method.fit(
+                job.data.batches(done),
+                epochs=FLAGS.epochs,
+                steps_per_epoch=job.data.steps_per_epoch,
+                callbacks=[*watchers, saving],
+                # A log file gets a line per epoch instead of a bar.
+                verbose=1 if sys.stdout.isatty() else 2,
+            )
+    except (_StoppedError, NotFiniteError, callbacks.NoGradientError) as error:
+        kept = f" The last checkpoint in {run.checkpoints} is kept." if checkpoints.steps() else ""
+        return common.fail(f"{error}{kept}", 1)
     if saving.interrupted:
         common.say(f"{run.path}: stopped by SIGTERM after saving; the same command goes on.")
         return common.SIGTERM_EXIT
@@ -185,24 +194,48 @@ def _fit(
     return 0
 
 
+class _StoppedError(ValueError):
+    """What stopped a run from within a graph."""
+
+
+_REASONS = {NOT_FINITE: " A lower --lr may help.", "max_bad_images": ""}
+"""What a sentence in an error of TensorFlow has in it if it concerns the user, and what is added to it."""
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Finds the sentence that concerns the user in what TensorFlow makes of an error inside a graph."""
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        for line in str(error).splitlines():
+            for mark, advice in _REASONS.items():
+                if mark in line:
+                    sentence = NOT_FINITE if mark == NOT_FINITE else line.partition("Error: ")[2] or line
+                    raise _StoppedError(f"{sentence}{advice}") from error
+        raise
+
+
 def _watchers(
     run: RunFolder,
     job: Job,
     method: SelfSupervisedModel,
     rate: tf.keras.optimizers.schedules.LearningRateSchedule,
+    online_knn: Callable[[tf.keras.Model], tf.keras.callbacks.Callback] | None,
 ) -> list[tf.keras.callbacks.Callback]:
     """The callbacks in their order: those that add to an epoch's logs before those that show and keep them."""
     encoder = method.encoders["student"]
     return [
-        *_online_knn(encoder),
+        # First, so that it does not time the others.
+        callbacks.EpochRecorder(FLAGS.batch_size),
+        *([online_knn(encoder)] if online_knn is not None else []),
         callbacks.SignFlips(encoder.binary_layers if encoder.spec.binarization == "full" else []),
         callbacks.ScheduleLogger({"learning_rate": rate, **job.schedules}),
-        callbacks.EpochRecorder(FLAGS.batch_size),
         callbacks.CollapseWarning(),
         callbacks.GradientCheck(),
         callbacks.Estimate(job.data.total_steps, FLAGS.batch_size, common.say),
         callbacks.MetricsFile(run.metrics_file),
-        tf.keras.callbacks.TensorBoard(str(run.tensorboard), write_graph=False, profile_batch=0),
+        callbacks.TensorBoard(str(run.tensorboard), write_graph=False, profile_batch=0),
         callbacks.ProgressBar([*job.shown, "knn"]),
     ]
 
@@ -216,24 +249,24 @@ def method_size(method: SelfSupervisedModel) -> str:
     return f"{', '.join(method.optimized)} learn with {count:,} parameters in {len(variables)} variables{frozen}"
 
 
-def _online_knn(encoder: tf.keras.Model) -> list[tf.keras.callbacks.Callback]:
+def _online_knn() -> Callable[[tf.keras.Model], tf.keras.callbacks.Callback] | None:
+    """Makes the online kNN of an encoder, unless it is not wanted or there are no labels."""
     if not FLAGS.knn_every:
-        return []
+        return None
     bank = load_split("train", limit=None)
     if not bank.classes:
         common.say("The images have no labels, so there is no online kNN.")
-        return []
+        return None
     if bank.size > _KNN_IMAGES:
         bank = load_split("train", limit=_KNN_IMAGES)
     queries = load_split("val")
     if queries.size > _KNN_IMAGES // 5:
         queries = load_split("val", limit=_KNN_IMAGES // 5)
-    return [callbacks.OnlineKNN(encoder, bank, queries, FLAGS.image_size, FLAGS.knn_every)]
+    return lambda encoder: callbacks.OnlineKNN(encoder, bank, queries, FLAGS.image_size, FLAGS.knn_every)
 
 
 def _record_start(run: RunFolder, job: Job, batch: Mapping[str, tf.Tensor], method: SelfSupervisedModel) -> None:
-    """Checks the first batch, and keeps for people what the run looks like at its start."""
-    callbacks.check_views(batch)
+    """Keeps for people what the run looks like at its start."""
     encoder = method.encoders["student"]
     sheet = batch["global"].numpy()[:_SHEET_IMAGES]
     pictures.view_sheet(run.path / "views.png", sheet, overwrite=True)

@@ -7,10 +7,12 @@ from typing import Any
 import tensorflow as tf
 
 from larq_ssl import distribute
+from larq_ssl.heads import mlp_head
 from larq_ssl.losses.feature_similarity import feature_similarity
 from larq_ssl.losses.joint_classifier import joint_classifier_kl
 from larq_ssl.methods.base import Batch, SelfSupervisedModel
 from larq_ssl.methods.monitors import class_usage, embedding_std, target_entropy
+from larq_ssl.models import Encoder
 from larq_ssl.schedules import Balance
 
 
@@ -55,11 +57,9 @@ class BSSL(SelfSupervisedModel):
 
     # Arguments
         teacher: Frozen float encoder \( h \).
-        teacher_head: Classifier \( g_\theta \) on the teacher's features, `classes` outputs.
         student: Encoder in the binarization of the stage.
-        student_head: Classifier \( l_\phi \) on the (projected) student features, `classes` outputs.
-        projector: Maps student features to the teacher's width, so that they can be compared; the classifier
-            sits on its output. `None` where widths agree or features are not compared.
+        heads: `teacher_head` \( g_\theta \), `student_head` \( l_\phi \) and, where features are compared, `projector`;
+            by default those of `default_heads`.
         balance: Schedule of \( \lambda \) over optimizer steps; by default the constant 0.7.
         preset: `paper` or `released`; the four arguments below alter it.
         train_teacher_head: See `Preset`.
@@ -99,12 +99,10 @@ class BSSL(SelfSupervisedModel):
 
     def __init__(
         self,
-        teacher: tf.keras.Model,
-        teacher_head: tf.keras.Model,
-        student: tf.keras.Model,
-        student_head: tf.keras.Model,
+        teacher: Encoder,
+        student: Encoder,
+        heads: Mapping[str, tf.keras.Model] | None = None,
         balance: tf.keras.optimizers.schedules.LearningRateSchedule | None = None,
-        projector: tf.keras.Model | None = None,
         preset: str = "paper",
         train_teacher_head: bool | None = None,
         feature_source: str | None = None,
@@ -134,13 +132,11 @@ class BSSL(SelfSupervisedModel):
             raise ValueError(f"views must be 1 or 2, got {views}.")
         if not temperature > 0:
             raise ValueError(f"temperature must be above 0, got {temperature}.")
-        networks = {
-            "teacher": teacher,
-            "teacher_head": teacher_head,
-            "student": student,
-            "student_head": student_head,
-            **({"projector": projector} if projector is not None else {}),
-        }
+        if heads is None:
+            heads = default_heads(teacher, student, self.switches.feature_source)
+        if not {"teacher_head", "student_head"} <= set(heads) <= {"teacher_head", "student_head", "projector"}:
+            raise ValueError(f"heads must be teacher_head, student_head and perhaps projector, got {sorted(heads)}.")
+        networks = {"teacher": teacher, "student": student, **heads}
         optimized = [name for name in ("student", "projector", "student_head") if name in networks]
         if self.switches.train_teacher_head:
             optimized.append("teacher_head")
@@ -232,6 +228,38 @@ class BSSL(SelfSupervisedModel):
         )
         scale = self.switches.feature_scale if self.feature_loss == "cosine" else 1.0
         return scale * feature_similarity(target, value, self.feature_loss)
+
+
+def default_heads(
+    teacher: Encoder,
+    student: Encoder,
+    feature_source: str = "features",
+    classes: int = 2000,
+    hidden_dim: int = 2000,
+    synchronized: bool = False,
+) -> dict[str, tf.keras.Model]:
+    """The classifiers of BSSL (dense, BatchNorm, ReLU, dense) for these encoders, and the projector.
+
+    Where features are compared, a linear projector brings the student's to the teacher's width, and the student's
+    classifier sits on its output; where logits are compared there is none.
+
+    # Arguments
+        teacher: The float encoder.
+        student: The encoder that learns.
+        feature_source: `features` or `logits`, see `Preset`.
+        classes: Outputs of both classifiers.
+        hidden_dim: Hidden units of both classifiers.
+        synchronized: Whether their BatchNorm takes its statistics over all replicas.
+    # Returns
+        `teacher_head`, `student_head` and for `features` also `projector`.
+    """
+    heads, width = {}, student.feature_dim
+    if feature_source == "features":
+        width = teacher.feature_dim
+        heads["projector"] = mlp_head("projector", student.feature_dim, [], width, batch_norm=False)
+    for name, inputs in (("teacher_head", teacher.feature_dim), ("student_head", width)):
+        heads[name] = mlp_head(name, inputs, [hidden_dim], classes, batch_norm=True, synchronized=synchronized)
+    return heads
 
 
 def resolve_preset(preset: str, **given: Any) -> Preset:
