@@ -4,10 +4,13 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable
+from concurrent import futures
 
 import numpy as np
+from absl import logging
 
 from larq_ssl.data import rng
+from larq_ssl.data.decode import BadImageError, decode
 
 SPLITS = ("train", "val")
 # Images are kept decoded in memory if they are of one size, small, and few enough.
@@ -21,29 +24,26 @@ class ImageDataset:
 
     # Arguments
         name, split: Where the images come from.
+        size: Number of images.
         classes: Number of classes, `None` without labels.
         class_names: Their names, in the order of the labels.
         fingerprint: Changes when the images, their order or the labels do.
-        targets: int64 `[size]`, -1 where there is no label.
-        read: Gives the encoded image of an index. (`None` if `images` is there.)
+        read: Gives the encoded image of an index, and its label (-1: none). `None` if `images` is there.
+        targets: Labels int64 `[size]`, -1 where there is none; `None` if only `read` knows them.
         describe: Names the image of an index in messages.
         images: All images decoded, uint8 `[size, height, width, 3]`, if they are kept in memory.
     """
 
     name: str
     split: str
+    size: int
     classes: int | None
     class_names: tuple[str, ...]
     fingerprint: str
-    targets: np.ndarray
-    read: Callable[[int], bytes] | None = None
+    read: Callable[[int], tuple[bytes, int]] | None = None
+    targets: np.ndarray | None = None
     describe: Callable[[int], str] = str
     images: np.ndarray | None = None
-
-    @property
-    def size(self) -> int:
-        """Number of images."""
-        return len(self.targets)
 
     @property
     def image_shape(self) -> tuple[int, int] | None:
@@ -61,11 +61,21 @@ class ImageDataset:
         return self.classes
 
     def labels(self) -> np.ndarray:
-        """Labels int64 `[size]`, -1 where there is none."""
-        return self.targets
+        """Labels int64 `[size]`, -1 where there is none. (Where only the records know them, all are read, once.)"""
+        return self._labels
 
-    def encoded(self, index: int) -> bytes:
-        """The bytes of an image that is not kept decoded."""
+    @functools.cached_property
+    def _labels(self) -> np.ndarray:
+        if self.targets is not None:
+            return self.targets
+        if self.classes is None:
+            return np.full(self.size, -1, np.int64)
+        logging.info("Reading %d records of %s for their labels", self.size, self.name)
+        with futures.ThreadPoolExecutor() as pool:
+            return np.fromiter(pool.map(lambda i: self.encoded(i)[1], range(self.size)), np.int64, self.size)
+
+    def encoded(self, index: int) -> tuple[bytes, int]:
+        """The bytes of an image that is not kept decoded, and its label."""
         if self.read is None:
             raise ValueError(f"{self.name} is kept decoded: it has no encoded images")
         return self.read(index)
@@ -76,12 +86,43 @@ class ImageDataset:
         read, describe = self.read, self.describe
         return dataclasses.replace(
             self,
-            targets=self.targets[indices],
+            size=len(indices),
             read=None if read is None else lambda i: read(int(indices[i])),
+            targets=self.labels()[indices],
             describe=lambda i: describe(int(indices[i])),
             images=None if self.images is None else self.images[indices],
             fingerprint=fingerprint(self.fingerprint, note, indices.tobytes()),
         )
+
+
+def in_memory(dataset: ImageDataset) -> ImageDataset:
+    """The data set with its images kept decoded, if they are of one size, small, few enough and all good."""
+    if dataset.images is not None:
+        return dataset
+    try:
+        width, height = decode(dataset.encoded(0)[0]).size
+    except (BadImageError, OSError):
+        return dataset
+    if max(height, width) > MEMORY_SIDE or dataset.size * height * width * 3 > MEMORY_BYTES:
+        return dataset
+    images = np.empty((dataset.size, height, width, 3), np.uint8)
+    labels = np.empty(dataset.size, np.int64)
+
+    def load(index: int) -> bool:
+        try:
+            data, labels[index] = dataset.encoded(index)
+            image = decode(data)
+        except (BadImageError, OSError):
+            return False
+        if image.size != (width, height):
+            return False
+        images[index] = np.asarray(image)
+        return True
+
+    with futures.ThreadPoolExecutor() as pool:
+        if not all(pool.map(load, range(dataset.size))):
+            return dataset
+    return dataclasses.replace(dataset, read=None, images=images, targets=labels)
 
 
 def fingerprint(*parts: str | bytes) -> str:
@@ -135,6 +176,7 @@ def _digits(split: str) -> ImageDataset:
     return ImageDataset(
         name="digits",
         split=split,
+        size=len(indices),
         classes=10,
         class_names=tuple("0123456789"),
         fingerprint=fingerprint("digits", images[indices].tobytes(), labels[indices].tobytes()),
@@ -152,7 +194,7 @@ def load_dataset(
     seed: int = 0,
     limit: int | None = None,
 ) -> ImageDataset:
-    """Finds a data set; images are read later.
+    """Finds a data set. Small images of one size are read into memory; others are read when they are needed.
 
     # Arguments
         name: "digits" (scikit-learn's), "folder" (`train/` and `val/` or `test/` under `data_dir`, with or without a
@@ -182,4 +224,4 @@ def load_dataset(
     if limit is not None and limit < dataset.size:
         order = _balanced_order(dataset.labels(), seed)
         dataset = dataset.subset(np.sort(order[:limit]), f"limit {limit}")
-    return dataset
+    return in_memory(dataset)

@@ -60,17 +60,16 @@ def load_folder(split: str, data_dir: str | None, val_fraction: float, seed: int
 
     names = _class_folders(root / "train")
     labels = _labels(files, names, folder)
-    if not names:
-        labels = np.full(len(files), -1, np.int64)
     sizes = np.array([(folder / f).stat().st_size for f in files], np.int64)
     dataset = ImageDataset(
         name="folder",
         split=split,
+        size=len(files),
         classes=len(names) or None,
         class_names=names,
         fingerprint=fingerprint("folder", "\n".join(files), sizes.tobytes(), labels.tobytes()),
+        read=lambda i: ((folder / files[i]).read_bytes(), int(labels[i])),
         targets=labels,
-        read=lambda i: (folder / files[i]).read_bytes(),
         describe=lambda i: str(folder / files[i]),
     )
     if val is None and val_fraction > 0.0:

@@ -67,8 +67,8 @@ def jitter(image: tf.Tensor, order: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
 
 
 def gaussian_blur(image: tf.Tensor, sigma: tf.Tensor) -> tf.Tensor:
-    """A Gaussian of 23 taps with a mirrored border, rows and columns apart."""
-    reach = _BLUR_TAPS // 2
+    """A Gaussian of 23 taps (fewer on tiny images) with a mirrored border, rows and columns apart."""
+    reach = min(_BLUR_TAPS // 2, *image.shape[:2])
     offset = tf.range(-reach, reach + 1, dtype=tf.float32)
     kernel = tf.exp(-0.5 * (offset / sigma) ** 2)
     kernel = tf.tile((kernel / tf.reduce_sum(kernel))[:, None, None, None], [1, 1, 3, 1])
@@ -132,7 +132,7 @@ def per_image_batches(
         return result
 
     def decoded(index: tf.Tensor) -> dict[str, tf.Tensor]:
-        data = tf.numpy_function(lambda i: dataset.encoded(int(i)), [index], tf.string)
+        data = tf.numpy_function(lambda i: dataset.encoded(int(i))[0], [index], tf.string)
         return views(tf.io.decode_jpeg(data, channels=3), index)
 
     indices = tf.data.Dataset.range(dataset.size)

@@ -13,6 +13,7 @@ from larq_ssl.data.views import View, ViewPolicy
 
 AUTOTUNE = tf.data.AUTOTUNE
 Batch = dict[str, tf.Tensor]
+Cuts = tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, list[tf.Tensor]]
 # Float32 pixels that one call works on: about what stays in a core's cache.
 _CHUNK_BYTES = 4 * 2**20
 _FOREVER = 2**62
@@ -25,9 +26,7 @@ def steps_per_epoch(dataset: ImageDataset, batch_size: int) -> int:
     return dataset.size // batch_size
 
 
-def _cut_in_memory(
-    dataset: ImageDataset, policy: ViewPolicy, seed: int, ids: tf.Tensor, epochs: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+def _cut_in_memory(dataset: ImageDataset, policy: ViewPolicy, seed: int, ids: tf.Tensor, epochs: tf.Tensor) -> Cuts:
     """See `_cut_encoded`; by matrix products, of images that are kept decoded."""
     views = policy.global_views + policy.local_views
     uniforms = rng.view_uniforms(seed, epochs, ids, range(len(views)), view_ops.COLUMNS)
@@ -41,20 +40,18 @@ def _cut_in_memory(
         size, interpolation = group[0].size, group[0].interpolation
         planes.append(resize.crop_resize(images, boxes[:, part], flips[:, part], size, interpolation))
         first += len(group)
-    return ids, uniforms, boxes, planes
+    return ids, tf.gather(tf.constant(dataset.labels()), ids), uniforms, boxes, planes
 
 
-def _cut_encoded(
-    reader: Reader, policy: ViewPolicy, seed: int, ids: tf.Tensor, epochs: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, list[tf.Tensor]]:
-    """Ids (bad ones replaced), draws, boxes and, for global and local views, planes of the crops; by Pillow."""
+def _cut_encoded(reader: Reader, policy: ViewPolicy, seed: int, ids: tf.Tensor, epochs: tf.Tensor) -> Cuts:
+    """Ids (bad ones replaced), labels, draws, boxes and, for global and local views, planes of the crops; by Pillow."""
     views = policy.global_views + policy.local_views
     groups = [group for group in (policy.global_views, policy.local_views) if group]
 
     def numpy_cut(ids: np.ndarray, epochs: np.ndarray) -> list[np.ndarray]:
-        pairs = [reader.read_or_replace(int(i), seed, int(e)) for i, e in zip(ids, epochs, strict=True)]
-        ids = np.array([i for i, _ in pairs], np.int64)
-        images = [image for _, image in pairs]
+        found = [reader.read_or_replace(int(i), seed, int(e)) for i, e in zip(ids, epochs, strict=True)]
+        ids, labels = (np.array([f[i] for f in found], np.int64) for i in (0, 2))
+        images = [f[1] for f in found]
         uniforms = rng.view_uniforms(seed, epochs, ids, range(len(views)), view_ops.COLUMNS)
         heights, widths = np.array([[image.height, image.width] for image in images], np.int64).T
         boxes = crops.crop_boxes(uniforms, heights, widths, views)
@@ -64,37 +61,31 @@ def _cut_encoded(
             part = slice(first, first + len(group))
             parts.append(cut(images, boxes[:, part], flips[:, part], group[0].size, group[0].interpolation))
             first += len(group)
-        return [ids, uniforms, boxes, *parts]
+        return [ids, labels, uniforms, boxes, *parts]
 
-    types = [tf.int64, tf.float64, tf.int64] + [tf.uint8] * len(groups)
-    ids, uniforms, boxes, *parts = tf.numpy_function(numpy_cut, [ids, epochs], types)
-    ids.set_shape([None])
-    uniforms.set_shape([None, len(views), len(view_ops.COLUMNS)])
-    boxes.set_shape([None, len(views), 4])
+    count = ids.shape[0]
+    types = [tf.int64, tf.int64, tf.float64, tf.int64] + [tf.uint8] * len(groups)
+    ids, labels, uniforms, boxes, *parts = tf.numpy_function(numpy_cut, [ids, epochs], types)
+    ids.set_shape([count])
+    labels.set_shape([count])
+    uniforms.set_shape([count, len(views), len(view_ops.COLUMNS)])
+    boxes.set_shape([count, len(views), 4])
     planes = []
     for group, part in zip(groups, parts, strict=True):
         size = group[0].size
-        planes.append(augment.to_planes(tf.reshape(part, [-1, size, size, 3])))
-    return ids, uniforms, boxes, planes
+        planes.append(augment.to_planes(tf.reshape(part, [count * len(group), size, size, 3])))
+    return ids, labels, uniforms, boxes, planes
 
 
-def _finish(
-    policy: ViewPolicy,
-    labels: np.ndarray,
-    ids: tf.Tensor,
-    uniforms: tf.Tensor,
-    boxes: tf.Tensor,
-    planes: list[tf.Tensor],
-    with_boxes: bool,
-) -> Batch:
+def _finish(policy: ViewPolicy, cuts: Cuts, with_boxes: bool) -> Batch:
     """Colours and blurs crops, and makes a batch of them."""
-    batch = {"id": ids, "label": tf.gather(tf.constant(labels, tf.int64), ids)}
+    ids, labels, uniforms, boxes, planes = cuts
+    batch = {"id": ids, "label": labels}
     first = 0
-    groups = zip(("global", "local"), (policy.global_views, policy.local_views), strict=True)
-    for (name, group), part in zip([g for g in groups if g[1]], planes, strict=True):
+    for name, group, part in zip(("global", "local"), (policy.global_views, policy.local_views), planes, strict=False):
         size, count = group[0].size, len(group)
         colour = view_ops.apply_colour(part, uniforms[:, first : first + count], group)
-        batch[name] = tf.reshape(colour, [-1, count, size, size, 3])
+        batch[name] = tf.reshape(colour, [ids.shape[0], count, size, size, 3])
         first += count
     if with_boxes:
         batch["boxes"] = boxes
@@ -159,7 +150,6 @@ def view_batches(
     local_size = batch_size // num_shards
     size = _chunk_size(policy.global_views + policy.local_views, local_size)
     reader = Reader(dataset, max_bad_images)
-    labels = dataset.labels()
 
     def chunk(start: tf.Tensor) -> Batch:
         position = start + tf.range(size, dtype=tf.int64)
@@ -171,7 +161,7 @@ def view_batches(
             cuts = _cut_in_memory(dataset, policy, seed, ids, epochs)
         else:
             cuts = _cut_encoded(reader, policy, seed, ids, epochs)
-        return _finish(policy, labels, *cuts, boxes)
+        return _finish(policy, cuts, boxes)
 
     starts = tf.data.Dataset.range(start_step * local_size, _FOREVER, size)
     return _in_parallel(starts, chunk, local_size, parallel_calls)
@@ -185,21 +175,21 @@ def image_batches(
     An image that cannot be decoded is left out.
 
     # Returns
-        Dicts of `image` uint8 `[b, image_size, image_size, 3]`, `id` and `label` int64 `[b]`; the last one may be smaller.
+        Dicts of `image` uint8 `[b, image_size, image_size, 3]`, `id` and `label` int64 `[b]`; the last
+        batch may be smaller.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}: it must be at least 1")
     reader = Reader(dataset, max_bad_images)
-    labels = dataset.labels()
     size = min(batch_size, 32)
 
     def numpy_read(start: np.int64) -> list[np.ndarray]:
         ids = range(int(start), min(int(start) + size, dataset.size))
-        pairs = [(i, image) for i in ids if (image := reader.read(i)) is not None]
-        good = np.array([i for i, _ in pairs], np.int64)
-        pixels = [evaluation_image(image, image_size) for _, image in pairs]
-        stacked = np.stack(pixels) if pixels else np.zeros((0, image_size, image_size, 3), np.uint8)
-        return [good, labels[good], stacked]
+        found = [(i, *pair) for i in ids if (pair := reader.read(i)) is not None]
+        pixels = np.empty((len(found), image_size, image_size, 3), np.uint8)
+        for row, (_, image, _) in zip(pixels, found, strict=True):
+            row[:] = evaluation_image(image, image_size)
+        return [np.array([f[0] for f in found], np.int64), np.array([f[2] for f in found], np.int64), pixels]
 
     def chunk(start: tf.Tensor) -> Batch:
         ids, targets, images = tf.numpy_function(numpy_read, [start], [tf.int64, tf.int64, tf.uint8])

@@ -40,35 +40,36 @@ class Reader:
         self.bad: dict[int, str] = {}
         self._lock = threading.Lock()
 
-    def read(self, index: int) -> Image.Image | None:
-        """The image, `None` if it is bad."""
+    def read(self, index: int) -> tuple[Image.Image, int] | None:
+        """Image and label, `None` if the image is bad."""
         if self.dataset.images is not None:
-            return Image.fromarray(self.dataset.images[index])
+            return Image.fromarray(self.dataset.images[index]), int(self.dataset.labels()[index])
         try:
-            return decode(self.dataset.encoded(index))
+            data, label = self.dataset.encoded(index)
+            return decode(data), label
         except (BadImageError, OSError) as error:
             self._record(index, error)
             return None
 
     def _record(self, index: int, error: Exception) -> None:
         with self._lock:
-            if index in self.bad:
-                return
-            self.bad[index] = f"{self.dataset.describe(index)} ({error})"
-            logging.warning("Bad image %d, skipped: %s", len(self.bad), self.bad[index])
+            if index not in self.bad:
+                self.bad[index] = f"{self.dataset.describe(index)} ({error})"
+                logging.warning("Bad image %d, skipped: %s", len(self.bad), self.bad[index])
+            # Also at an image that is known already: whoever came first may have been a batch that nobody waited for.
             if len(self.bad) > self.max_bad_images * self.dataset.size:
                 raise TooManyBadImagesError(
                     f"{len(self.bad)} of {self.dataset.size} images cannot be decoded, more than max_bad_images = "
                     f"{self.max_bad_images} allows: " + "; ".join(self.bad.values())
                 )
 
-    def read_or_replace(self, index: int, seed: int, epoch: int) -> tuple[int, Image.Image]:
-        """The image, or that of another index; and which index it is."""
+    def read_or_replace(self, index: int, seed: int, epoch: int) -> tuple[int, Image.Image, int]:
+        """Index, image and label; of another index if the image is bad."""
         chosen = index
         for draw in range(_MAX_REPLACEMENTS):
-            image = self.read(chosen)
-            if image is not None:
-                return chosen, image
+            found = self.read(chosen)
+            if found is not None:
+                return chosen, *found
             u = rng.uniform(seed, epoch, np.array([index]), 0, int(rng.Op.REPLACEMENT), draw)
             chosen = int(u[0] * self.dataset.size)
         raise TooManyBadImagesError(f"no good image found in {_MAX_REPLACEMENTS} tries: {list(self.bad.values())}")

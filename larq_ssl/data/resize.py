@@ -5,6 +5,7 @@ two passes), written as one matrix per example and axis. Weights are multiples o
 is exact in float32: the pixels do not depend on the batch size, the number of threads or the order of summation.
 """
 
+import numpy as np
 import tensorflow as tf
 
 _WEIGHT_UNIT = 2.0**-15
@@ -47,7 +48,40 @@ def resize_weights(start: tf.Tensor, length: tf.Tensor, in_size: int, out_size: 
 
 def _to_bytes(x: tf.Tensor) -> tf.Tensor:
     """Rounded and clipped, still float32."""
-    return tf.clip_by_value(tf.floor(x + 0.5), 0.0, 255.0)
+    return tf.floor(tf.raw_ops.ClipByValue(t=x + 0.5, clip_value_min=0.5, clip_value_max=255.5))
+
+
+# All matrices of an axis are made once if they take no more memory than this: to look them up is many times faster.
+_TABLE_BYTES = 2**25
+
+
+def _table(in_size: int, out_size: int, interpolation: str) -> np.ndarray | None:
+    """The matrices of all boxes of an axis: that of a box at `(length - 1) * in_size + start`.
+
+    Float32 `[in_size * in_size, out_size, in_size]`, zero for boxes that leave the axis; `None` if that is too large.
+    """
+    if 4 * in_size**3 * out_size > _TABLE_BYTES:
+        return None
+    length, start = np.divmod(np.arange(in_size**2), in_size)
+    inside = start + length < in_size
+    table = np.zeros((in_size**2, out_size, in_size), np.float32)
+    with tf.init_scope():
+        table[inside] = resize_weights(
+            tf.constant(start[inside], tf.float32),
+            tf.constant(length[inside] + 1, tf.float32),
+            in_size,
+            out_size,
+            interpolation,
+        ).numpy()
+    return table
+
+
+def _weights(start: tf.Tensor, length: tf.Tensor, in_size: int, out_size: int, interpolation: str) -> tf.Tensor:
+    table = _table(in_size, out_size, interpolation)
+    if table is None:
+        start, length = tf.cast(start, tf.float32), tf.cast(length, tf.float32)
+        return resize_weights(start, length, in_size, out_size, interpolation)
+    return tf.gather(tf.constant(table), (length - 1) * in_size + start)
 
 
 def crop_resize(images: tf.Tensor, boxes: tf.Tensor, flips: tf.Tensor, size: int, interpolation: str) -> tf.Tensor:
@@ -64,14 +98,16 @@ def crop_resize(images: tf.Tensor, boxes: tf.Tensor, flips: tf.Tensor, size: int
     """
     height, width = images.shape[1], images.shape[2]
     n, views = tf.shape(boxes)[0], boxes.shape[1]
-    top, left, rows, columns = tf.unstack(tf.cast(tf.reshape(boxes, [-1, 4]), tf.float32), axis=1)
-    vertical = resize_weights(top, rows, height, size, interpolation)
-    horizontal = resize_weights(left, columns, width, size, interpolation)
-    mirror = tf.reshape(flips, [-1, 1, 1])
-    horizontal = tf.where(mirror, tf.reverse(horizontal, [1]), horizontal)
-    # Channels beside the rows: neither product then needs the big arrays transposed.
-    planes = tf.reshape(tf.cast(tf.transpose(images, [0, 1, 3, 2]), tf.float32), [n, height, 3 * width])
-    x = tf.matmul(tf.reshape(vertical, [n, views * size, height]), planes)
-    x = tf.reshape(_to_bytes(x), [n * views, size * 3, width])
-    x = _to_bytes(tf.matmul(x, horizontal, transpose_b=True))
+    top, left, rows, columns = tf.unstack(tf.reshape(boxes, [-1, 4]), axis=1)
+    vertical = _weights(top, rows, height, size, interpolation)
+    horizontal = _weights(left, columns, width, size, interpolation)
+    # Mirrored by the order of the rows that are looked up.
+    order = tf.constant(np.stack([np.arange(size), np.arange(size)[::-1]]), tf.int32)
+    horizontal = tf.gather(horizontal, tf.gather(order, tf.cast(tf.reshape(flips, [-1]), tf.int32)), batch_dims=1)
+    # Columns first, as Pillow does. Channels beside the rows: so no product needs its operands transposed.
+    planes = tf.cast(tf.transpose(images, [0, 1, 3, 2]), tf.float32)
+    planes = tf.reshape(planes, [n, 1, height * 3, width])
+    horizontal = tf.reshape(horizontal, [n, views, size, width])
+    x = _to_bytes(tf.matmul(planes, horizontal, transpose_b=True))
+    x = _to_bytes(tf.matmul(vertical, tf.reshape(x, [n * views, height, 3 * size])))
     return tf.transpose(tf.reshape(x, [n * views, size, 3, size]), [2, 0, 1, 3])

@@ -74,7 +74,7 @@ def bits(seed: int, epoch: Any, example: Any, view: Any, op: Any, draw: Any) -> 
 def uniform(seed: int, epoch: Any, example: Any, view: Any, op: Any, draw: Any) -> Any:
     """Float64 in `[0, 1)`, a multiple of 2^-24: see `bits`."""
     high = _shift_right(bits(seed, epoch, example, view, op, draw), 8)
-    return (tf.cast(high, tf.float64) if tf.is_tensor(high) else np.float64(high)) * 2.0**-24
+    return (tf.cast(high, tf.float64) if tf.is_tensor(high) else np.asarray(high, np.float64)) * 2.0**-24
 
 
 def view_uniforms(seed: int, epochs: Any, ids: Any, views: Sequence[int], columns: Sequence[tuple[Op, int]]) -> Any:

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from larq_ssl.data import augment, per_image
 from larq_ssl.data.blur import gaussian_blur
 from larq_ssl.data.reader import cut
 from larq_ssl.data.resize import crop_resize
 from tests import golden
-from PIL import Image
 
 IMAGES = ("im0", "im1")
 # Grey levels of 255: largest and mean difference.
