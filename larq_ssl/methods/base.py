@@ -136,15 +136,19 @@ class SelfSupervisedModel(tf.keras.Model):
         else:
             checked = [terms["loss"], tf.linalg.global_norm(gradients)]
         norms = self._gradient_norms(gradients)
-        with tf.control_dependencies([_assert_finite(value) for value in checked]):
+        checks = [_assert_finite(value) for value in checked]
+        with tf.control_dependencies(checks):
             gradients = [tf.identity(gradient) for gradient in gradients]
         self._watch_first_gradients(gradients)
         if self.gradient_clip is not None:
             gradients, _ = tf.clip_by_global_norm(gradients, self.gradient_clip)
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True), experimental_aggregate_gradients=False)
-        self.after_update()
+        with tf.control_dependencies(checks):
+            self.after_update()
         for name, value in {**terms, **norms}.items():
-            self._means[name].update_state(value)
+            # A norm is not finite where the loss scale was too large: that step is skipped, and so is its norm.
+            finite = tf.math.is_finite(value)
+            self._means[name].update_state(tf.where(finite, value, 0.0), sample_weight=tf.cast(finite, tf.float32))
         return {name: mean.result() for name, mean in self._means.items()}
 
     def _terms_and_gradients(

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import larq
 import tensorflow as tf
 
-from larq_ssl.layers import Preprocessing, Rotate180
+from larq_ssl.layers import Preprocessing, Rotate180, batch_norm
 
 BINARIZATIONS = ("none", "activations", "full")
 STEMS = ("imagenet", "cifar")
@@ -50,10 +50,11 @@ class LayerStore:
 
     # Arguments
         blank: Whether kernels start at zero: no time and no random numbers are spent on weights to be loaded.
+        synchronized: Whether BatchNormalization takes its statistics over all replicas.
     """
 
-    def __init__(self, blank: bool = False) -> None:
-        self._blank = blank
+    def __init__(self, blank: bool = False, synchronized: bool = False) -> None:
+        self._blank, self._synchronized = blank, synchronized
         self._layers: dict[str, tf.keras.layers.Layer] = {}
 
     def __call__(self, make: Callable[..., _Layer], name: str, **arguments: Any) -> _Layer:
@@ -62,6 +63,8 @@ class LayerStore:
         Arguments called `..._initializer` are functions that make the initialiser.
         """
         if name not in self._layers:
+            if make is batch_norm:
+                arguments["synchronized"] = self._synchronized
             for argument in arguments:
                 if argument.endswith("_initializer"):
                     arguments[argument] = "zeros" if self._blank else arguments[argument]()

@@ -23,6 +23,7 @@ def build(
     preprocessing: str = "imagenet",
     classes: int | None = None,
     rotate_input: bool = False,
+    synchronized: bool = False,
 ) -> Encoder:
     """Builds an encoder with fresh weights.
 
@@ -35,12 +36,14 @@ def build(
         preprocessing: See `larq_ssl.layers.Preprocessing`.
         classes: Number of classes of a last dense layer; `None` for features.
         rotate_input: Whether images are turned by 180 degrees first, as networks imported from PyTorch need.
+        synchronized: Whether BatchNormalization takes its statistics over all replicas while it trains. No part
+            of the `spec`: what is saved is the same network, which is not synchronised when it is loaded.
     # Returns
         An `Encoder`.
     """
     return _build(
         EncoderSpec(name, image_size, binarization, stem, width, preprocessing, classes, rotate_input),
-        LayerStore(),
+        LayerStore(synchronized=synchronized),
     )
 
 

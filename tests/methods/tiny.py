@@ -1,0 +1,122 @@
+"""Tiny methods, batches and snapshots that the tests of methods share."""
+
+import numpy as np
+import tensorflow as tf
+
+from larq_ssl import layers
+from larq_ssl.heads import mlp_head
+from larq_ssl.methods.bssl import BSSL, resolve_preset
+from larq_ssl.methods.moco import MoCo
+from larq_ssl.models.encoder import LayerStore
+from larq_ssl.models.reactnet import OFFICIAL, float_conv, react_block
+from larq_ssl.models.transfer import named_weights
+from larq_ssl.optimizers import SGD
+
+IMAGE = (4, 4, 3)
+
+
+def encoder(name, dim=6, batch_norm=True, synchronized=False):
+    """Two dense layers on the pixels; without BatchNorm no image knows of another."""
+    model = tf.keras.Sequential(name=name)
+    model.add(tf.keras.Input(IMAGE))
+    model.add(layers.Preprocessing("unit", name="preprocessing"))
+    model.add(tf.keras.layers.Flatten(name="flatten"))
+    model.add(tf.keras.layers.Dense(8, use_bias=not batch_norm, name="dense1"))
+    if batch_norm:
+        model.add(layers.batch_norm("bn1", synchronized))
+    model.add(tf.keras.layers.ReLU(name="relu1"))
+    model.add(tf.keras.layers.Dense(dim, name="dense2"))
+    return model
+
+
+def binary_encoder(name, dim=8, synchronized=False):
+    """One block of ReActNet, fully binary, between a float convolution and the pooling."""
+    store = LayerStore(synchronized=synchronized)
+    inputs = tf.keras.Input(IMAGE)
+    x = store(layers.Preprocessing, "preprocessing", mode="imagenet")(inputs)
+    x = float_conv(store, "stem/conv", dim, 3, 1, OFFICIAL.initializer)(x)
+    x = store(layers.batch_norm, "stem/bn")(x)
+    x = react_block(x, "block1", dim, 1, "full", OFFICIAL, store)
+    return tf.keras.Model(inputs, tf.keras.layers.GlobalAveragePooling2D(name="pool")(x), name=name)
+
+
+def bssl(preset="paper", batch_norm=True, synchronized=False, optimizer=None, **arguments):
+    """A compiled BSSL of 6 teacher and 5 student features and 4 classes."""
+    source = resolve_preset(preset, feature_source=arguments.get("feature_source")).feature_source
+    heads, width = {}, 5
+    if source == "features":
+        heads["projector"], width = mlp_head("projector", 5, [], 6, batch_norm=False), 6
+    for name, inputs in (("teacher_head", 6), ("student_head", width)):
+        heads[name] = mlp_head(name, inputs, [7], 4, batch_norm, synchronized=synchronized)
+    method = BSSL(
+        encoder("teacher", 6, batch_norm, synchronized),
+        encoder("student", 5, batch_norm, synchronized),
+        heads,
+        preset=preset,
+        **arguments,
+    )
+    method.compile(optimizer or SGD(0.1))
+    return method
+
+
+def moco(batch_norm=True, synchronized=False, optimizer=None, queue_size=16, **arguments):
+    """A compiled MoCo of 6 features and keys of 5 numbers."""
+    method = MoCo(
+        encoder("student", 6, batch_norm, synchronized),
+        mlp_head("student_head", 6, [7], 5, batch_norm=False),
+        encoder("momentum_encoder", 6, batch_norm, synchronized),
+        mlp_head("momentum_head", 6, [7], 5, batch_norm=False),
+        queue_size=queue_size,
+        **arguments,
+    )
+    method.compile(optimizer or SGD(0.1))
+    return method
+
+
+def batch(seed=0, size=8, views=2, image=IMAGE):
+    """A batch as the pipeline makes it, of noise."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (size, views, *image))
+    return {"global": tf.constant(pixels, tf.uint8), "id": tf.range(size, dtype=tf.int64)}
+
+
+def trained(method, batches, in_graph=False):
+    """The metrics of each step; the method is trained."""
+    step = tf.function(method.train_step, autograph=False) if in_graph else method.train_step
+    history = []
+    for one in batches:
+        method.reset_metrics()
+        history.append({name: float(value) for name, value in step(one).items()})
+    return history
+
+
+def parameters(network):
+    """Copies of what an optimizer may move, by name."""
+    trainable = {id(variable) for variable in network.trainable_variables}
+    return {key: weight.numpy() for key, weight in named_weights(network).items() if id(weight) in trainable}
+
+
+def statistics(network):
+    """Copies of BatchNorm's moving statistics, by name."""
+    return {key: weight.numpy() for key, weight in named_weights(network).items() if "moving" in key}
+
+
+def assert_identical(actual, expected):
+    """Every array is the same, byte by byte."""
+    assert set(actual) == set(expected)
+    for key, array in expected.items():
+        assert actual[key].tobytes() == array.tobytes(), key
+
+
+def assert_all_differ(actual, expected):
+    """No array is the same."""
+    assert actual
+    for key, array in expected.items():
+        assert not np.array_equal(actual[key], array), key
+
+
+def assert_close(actual, expected, tolerance=1e-5):
+    """Every array is near, relative to its largest entry or 1."""
+    assert set(actual) == set(expected)
+    for key, array in expected.items():
+        scale = max(1.0, np.max(np.abs(array)))
+        np.testing.assert_allclose(actual[key], array, rtol=0, atol=tolerance * scale, err_msg=key)
