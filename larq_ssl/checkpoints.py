@@ -9,6 +9,12 @@ import tensorflow as tf
 from larq_ssl.files import whole_folder
 
 _log = logging.getLogger(__name__)
+# What TensorFlow raises for files that are missing, truncated or altered, and for other networks than the saved one.
+_READ_ERRORS = (tf.errors.OpError, AssertionError, ValueError, KeyError, IndexError, RuntimeError)
+
+
+class NotFiniteError(ValueError):
+    """A variable that was to be saved holds NaN or Inf."""
 
 
 class Checkpoints:
@@ -39,14 +45,15 @@ class Checkpoints:
         """Saves the objects as they are after `step` updates.
 
         # Raises
-            ValueError: If a floating-point variable is not finite; nothing is written then.
+            NotFiniteError: If a floating-point variable is not finite; nothing is written then.
         """
         self._refuse_not_finite()
         final = self._path(step)
         with whole_folder(final, overwrite=True) as folder:
             tf.train.Checkpoint(**self._objects).write(str(folder / "state"))
-        for old in self.steps()[: -self.keep]:
-            shutil.rmtree(self._path(old))
+        unfinished = self.folder.glob(".step-*.tmp")
+        for old in (*(self._path(step) for step in self.steps()[: -self.keep]), *unfinished):
+            shutil.rmtree(old)
         return final
 
     def restore(self) -> int | None:
@@ -60,7 +67,7 @@ class Checkpoints:
             try:
                 checkpoint = tf.train.Checkpoint(**self._objects)
                 checkpoint.read(str(self._path(step) / "state")).assert_consumed()
-            except (tf.errors.OpError, AssertionError, ValueError, KeyError) as error:
+            except _READ_ERRORS as error:
                 reasons.append(f"step {step}: {str(error).strip().splitlines()[0]}")
                 _log.warning("The checkpoint of %s cannot be restored; trying the one before.", reasons[-1])
             else:
@@ -77,4 +84,4 @@ class Checkpoints:
             variables = getattr(item, "variables", [])
             for variable in variables() if callable(variables) else variables:
                 if variable.dtype.is_floating and not bool(tf.reduce_all(tf.math.is_finite(variable))):
-                    raise ValueError(f"{name}: {variable.name} is not finite; no checkpoint was written.")
+                    raise NotFiniteError(f"{name}: {variable.name} is not finite; no checkpoint was written.")

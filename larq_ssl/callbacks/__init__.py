@@ -2,10 +2,10 @@
 
 from larq_ssl.callbacks.checkpointing import Checkpointing
 from larq_ssl.callbacks.collapse import CollapseWarning
-from larq_ssl.callbacks.logs import EpochRecorder, Estimate, MetricsFile, ProgressBar, ScheduleLogger
+from larq_ssl.callbacks.logs import EpochRecorder, Estimate, MetricsFile, ProgressBar, ScheduleLogger, TensorBoard
 from larq_ssl.callbacks.online_knn import OnlineKNN
 from larq_ssl.callbacks.sign_flips import SignFlips
-from larq_ssl.callbacks.start_checks import GradientCheck, check_views
+from larq_ssl.callbacks.start_checks import GradientCheck, NoGradientError, check_views
 
 __all__ = [
     "Checkpointing",
@@ -14,9 +14,11 @@ __all__ = [
     "Estimate",
     "GradientCheck",
     "MetricsFile",
+    "NoGradientError",
     "OnlineKNN",
     "ProgressBar",
     "ScheduleLogger",
     "SignFlips",
+    "TensorBoard",
     "check_views",
 ]

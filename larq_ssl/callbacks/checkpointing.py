@@ -4,16 +4,16 @@ import signal
 from collections.abc import Callable
 from types import FrameType
 
-import tensorflow as tf
-
+from larq_ssl.callbacks.whole_epochs import WholeEpochs
 from larq_ssl.checkpoints import Checkpoints
 
 
-class Checkpointing(tf.keras.callbacks.Callback):
+class Checkpointing(WholeEpochs):
     """Saves every `every_steps` optimizer steps, at the end of training, and when SIGTERM arrives.
 
     The step is read from `optimizer.iterations`, so that a resumed run keeps its rhythm. After SIGTERM the step
-    under way is finished, a checkpoint is saved, `fit` returns, and `interrupted` is true.
+    under way is finished, a checkpoint is saved, `fit` returns, and `interrupted` is true. Put it last among the
+    callbacks: what the others write at the end of an epoch is then there before the checkpoint that follows it.
 
     # Arguments
         checkpoints: Where to save.
@@ -30,21 +30,32 @@ class Checkpointing(tf.keras.callbacks.Callback):
         self.checkpoints, self.every_steps, self.on_save = checkpoints, every_steps, on_save
         self.interrupted = False
         self._saved_step: int | None = None
+        self._due = False
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         self._step = int(self.model.optimizer.iterations.numpy())
         self._previous_handler = signal.signal(signal.SIGTERM, self._interrupt)
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        super().on_train_batch_end(batch, logs)
         self._step += 1
-        if self._step % self.every_steps == 0 or self.interrupted:
-            self._save()
-        if self.interrupted:
-            self.model.stop_training = True
+        self._due |= self._step % self.every_steps == 0
+        if self.params.get("steps") is None or not self.epoch_is_whole():
+            self._save_if_due()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self._save_if_due()
 
     def on_train_end(self, logs: dict | None = None) -> None:
         self._save()
         signal.signal(signal.SIGTERM, self._previous_handler)
+
+    def _save_if_due(self) -> None:
+        if self._due or self.interrupted:
+            self._due = False
+            self._save()
+        if self.interrupted:
+            self.model.stop_training = True
 
     def _save(self) -> None:
         step = int(self.model.optimizer.iterations.numpy())

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import tensorflow as tf
 
+from larq_ssl.callbacks.whole_epochs import WholeEpochs
 from larq_ssl.files import write_whole
 
 
@@ -108,7 +109,7 @@ class Estimate(tf.keras.callbacks.Callback):
             )
 
 
-class MetricsFile(tf.keras.callbacks.Callback):
+class MetricsFile(WholeEpochs):
     """Keeps one line of JSON per finished epoch in a file; an epoch that is trained again replaces its line.
 
     # Arguments
@@ -124,11 +125,42 @@ class MetricsFile(tf.keras.callbacks.Callback):
         self._rows = {row["epoch"]: row for row in map(json.loads, lines)}
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        if not self.epoch_is_whole():
+            return
         values = {name: float(value) for name, value in (logs or {}).items()}
         step = int(self.model.optimizer.iterations.numpy())
         self._rows[epoch + 1] = {"epoch": epoch + 1, "step": step, **values}
         text = "".join(json.dumps(self._rows[key]) + "\n" for key in sorted(self._rows))
         write_whole(self._file, text, overwrite=True)
+
+
+class TensorBoard(WholeEpochs):
+    """Writes all that is logged per epoch as scalars, under the names and epochs of the metrics file.
+
+    Keras's own callback holds events back for up to two minutes, which a killed run would lack for good, writes the
+    part of an epoch that SIGTERM cut short, and puts the learning rate of the next step in the place of the last one.
+
+    # Arguments
+        folder: Where the event files go; each start of a run adds one.
+    """
+
+    def __init__(self, folder: str | pathlib.Path):
+        super().__init__()
+        self._folder = str(folder)
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self._writer = tf.summary.create_file_writer(self._folder)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        if not self.epoch_is_whole():
+            return
+        with self._writer.as_default(step=epoch + 1):
+            for name, value in (logs or {}).items():
+                tf.summary.scalar(name, value)
+        self._writer.flush()
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        self._writer.close()
 
 
 def duration(seconds: float) -> str:

@@ -3,12 +3,13 @@
 import numpy as np
 import tensorflow as tf
 
+from larq_ssl.callbacks.whole_epochs import WholeEpochs
 from larq_ssl.data.datasets import ImageDataset
 from larq_ssl.evaluation.features import extract
 from larq_ssl.evaluation.knn import knn
 
 
-class OnlineKNN(tf.keras.callbacks.Callback):
+class OnlineKNN(WholeEpochs):
     """Adds `knn` (top-1, DINO's weighted vote) and `embedding_rank` every `every` epochs and after the last.
 
     Two labelled sets of its own, never the views that the network trains on.
@@ -44,7 +45,7 @@ class OnlineKNN(tf.keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         last = epoch + 1 == self.params.get("epochs")
-        if logs is None or not (last or (epoch + 1) % self._every == 0):
+        if logs is None or not self.epoch_is_whole() or not (last or (epoch + 1) % self._every == 0):
             return
         bank = extract(self._encoder, self._bank, self._image_size, self._batch_size)
         queries = extract(self._encoder, self._queries, self._image_size, self._batch_size)

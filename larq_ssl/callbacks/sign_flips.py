@@ -3,12 +3,15 @@
 import numpy as np
 import tensorflow as tf
 
+from larq_ssl.callbacks.whole_epochs import WholeEpochs
 
-class SignFlips(tf.keras.callbacks.Callback):
+
+class SignFlips(WholeEpochs):
     """Adds the share of kernel signs that changed during an epoch, per binary layer and over all.
 
     Logged as `sign_flips/<layer>` and `sign_flips`, fractions per epoch. Larq's own `flip_ratio` metric measures
-    the same within each step, at the price of a comparison of all kernels in every step.
+    the same within each step, at the price of a comparison of all kernels in every step. An epoch that was not
+    trained in one piece, because the run was stopped in it, is left out.
 
     # Arguments
         layers: The binary layers, e.g. `encoder.binary_layers`.
@@ -21,10 +24,18 @@ class SignFlips(tf.keras.callbacks.Callback):
     def on_train_begin(self, logs: dict | None = None) -> None:
         self._signs = self._read()
 
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self._steps = 0
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        super().on_train_batch_end(batch, logs)
+        self._steps += 1
+
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         before, self._signs = self._signs, self._read()
         flipped = [np.count_nonzero(old != new) for old, new in zip(before, self._signs, strict=True)]
-        if logs is None or not flipped:
+        in_one_piece = self.epoch_is_whole() and self._steps == self._reached
+        if logs is None or not flipped or not in_one_piece:
             return
         for layer, count, signs in zip(self._layers, flipped, self._signs, strict=True):
             logs[f"sign_flips/{layer.name}"] = count / signs.size

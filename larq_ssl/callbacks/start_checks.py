@@ -5,6 +5,12 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
+_CHECKED_UPDATES = 3
+
+
+class NoGradientError(RuntimeError):
+    """Something that is to be trained does not learn."""
+
 
 def check_views(batch: Mapping[str, tf.Tensor]) -> None:
     """Refuses a batch whose views of an image are the same picture.
@@ -28,21 +34,23 @@ class GradientCheck(tf.keras.callbacks.Callback):
     """Stops a run in which an optimised variable got no gradient in the first three steps.
 
     # Raises
-        RuntimeError: Names the variables.
+        NoGradientError: Names the variables.
     """
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        self._steps = 0
-        # A resumed run did its check when it began: the model records gradients of the very first steps only.
-        self._due = int(self.model.optimizer.iterations.numpy()) == 0
+        # The model records gradients of the very first updates only, and a checkpoint keeps what it has seen.
+        self._due = self._updates() < _CHECKED_UPDATES
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        self._steps += 1
-        if not self._due or self._steps != 3:
+        if not self._due or self._updates() < _CHECKED_UPDATES:
             return
+        self._due = False
         idle = self.model.variables_without_gradient()
         if idle:
-            raise RuntimeError(
+            raise NoGradientError(
                 f"{len(idle)} of {len(self.model.optimized_variables)} optimised variables got no gradient in three "
                 f"steps, for example {', '.join(idle[:3])}: they would never learn."
             )
+
+    def _updates(self) -> int:
+        return int(self.model.optimizer.iterations.numpy())

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from absl import flags
 
 from larq_ssl import models
-from larq_ssl.experiments import common, stages, training
+from larq_ssl.experiments import common, stages, training, training_flags
 from larq_ssl.experiments.run_folder import RunFolder
 from larq_ssl.methods.bssl import BSSL, FEATURE_LOSSES, PRESETS, default_heads, resolve_preset
 from larq_ssl.models.folder import encoder_hash, load_encoder
 from larq_ssl.schedules import Balance
 
 FLAGS = flags.FLAGS
+flags.adopt_module_key_flags(training_flags)
 
 _TEACHER = flags.DEFINE_string("teacher", None, "Run folder or encoder folder of the frozen float teacher.")
 _PRESET = flags.DEFINE_enum(
@@ -68,13 +69,13 @@ def prepare(run: RunFolder) -> training.Job:
         teacher_batch_norm=_TEACHER_BN.value,
     )
     before = stages.stage1_run(run)
+    data = training.load_data(FLAGS.views)
     teacher_folder = find_teacher(before)
     teacher = load_encoder(teacher_folder)
-    data = training.load_data(FLAGS.views)
     inputs = {"teacher": encoder_hash(teacher)}
     if before is not None:
         inputs["stage 1"] = before.results()["encoders"]["student"]
-        if _TEACHER.value is None and before.inputs()["teacher"] != inputs["teacher"]:
+        if _TEACHER.value is None and before.inputs().get("teacher") not in (None, inputs["teacher"]):
             raise ValueError(
                 f"The teacher in {teacher_folder} is not the one of {before.path}: its weights have changed. "
                 "Name the right one with --teacher."
@@ -95,8 +96,16 @@ def prepare(run: RunFolder) -> training.Job:
         make,
         ("loss", "kl", "feature", "embedding_std"),
         inputs=inputs,
-        licences=(f"Teacher: {teacher_folder}, licence as recorded there, unknown if it is not.",),
+        licences=(f"Teacher: {teacher_folder}. {_teacher_licences(teacher_folder)}",),
     )
+
+
+def _teacher_licences(encoder_folder: pathlib.Path) -> str:
+    """What the teacher's own run recorded, in one line."""
+    file = RunFolder(encoder_folder.parent.parent).licences_file
+    if not file.is_file():
+        return "Its licence is not recorded."
+    return "Made of: " + " ".join(line[2:] for line in file.read_text().splitlines() if line.startswith("- "))
 
 
 def build(teacher: models.Encoder, balance: Balance) -> BSSL:

@@ -2,16 +2,22 @@
 
 import contextlib
 import pathlib
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 
-from absl import app, logging
+from absl import app, flags, logging
 from tqdm import tqdm
 
 import larq_ssl
 
 SIGTERM_EXIT = 143
 """Exit code of a run that SIGTERM stopped after saving; the same command goes on."""
+
+INTERRUPTED_EXIT = 130
+"""Exit code of a command that was stopped with Ctrl-C."""
 
 
 def run(main: Callable[[], int | None], default_recipe: Callable[[Sequence[str]], str | None] | None = None) -> None:
@@ -23,13 +29,24 @@ def run(main: Callable[[], int | None], default_recipe: Callable[[Sequence[str]]
         main: The experiment.
         default_recipe: Given the arguments, names the recipe for a command without `--recipe`.
     """
+
+    def checked_main(left: Sequence[str]) -> int | None:
+        with user_errors():
+            if left[1:]:
+                raise ValueError(f"{left[1]!r} is not a flag: flags are written --name=value.")
+        return main()
+
     with user_errors():
         arguments = with_recipe(sys.argv, default_recipe)
-    app.run(lambda _: main(), argv=arguments)
+    try:
+        app.run(checked_main, argv=arguments)
+    except KeyboardInterrupt:
+        sys.exit(fail("interrupted; the same command goes on where it was.", INTERRUPTED_EXIT))
 
 
 def with_recipe(argv: Sequence[str], default_recipe: Callable[[Sequence[str]], str | None] | None) -> list[str]:
-    """The command line with its recipe's flagfile in front."""
+    """The command line with its recipe's flagfile in front, and the user's own flagfiles written out."""
+    argv = [argv[0], *flags.FLAGS.read_flags_from_files(argv[1:])]
     name = argument("recipe", argv) or (default_recipe(argv) if default_recipe else None)
     if not name:
         return list(argv)
@@ -44,6 +61,16 @@ def argument(name: str, argv: Sequence[str]) -> str | None:
         if flag in (f"--{name}", f"-{name}"):
             value = given if equals else (argv[position + 1] if position + 1 < len(argv) else None)
     return value
+
+
+def switched_on(name: str, argv: Sequence[str]) -> bool:
+    """Whether a command line switches a boolean flag on, before any parsing."""
+    last = False
+    for text in argv:
+        flag, equals, given = text.lstrip("-").partition("=")
+        if text.startswith("-") and flag in (name, f"no{name}"):
+            last = flag == name and (not equals or given.lower() in ("true", "t", "1"))
+    return last
 
 
 def recipes_folder() -> pathlib.Path:
@@ -67,22 +94,42 @@ def recipe_file(name: str) -> pathlib.Path:
 
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
-    """Turns the `ValueError` of a mistake into one sentence and exit code 2."""
+    """Turns the `ValueError` of a mistake, or what the file system refuses, into one sentence and exit code 2."""
     try:
         yield
-    except ValueError as error:
+    except (ValueError, OSError, flags.Error) as error:
         logging.debug("The mistake was found here:", exc_info=True)
-        sys.exit(_fail(str(error)))
+        sys.exit(fail(str(error), 2))
 
 
-def _fail(sentence: str) -> int:
-    print(f"error: {sentence}", file=sys.stderr)
-    return 2
+def fail(sentence: str, code: int) -> int:
+    """Tells the user what went wrong; returns the exit code."""
+    print(f"error: {sentence}", file=sys.stderr, flush=True)
+    return code
 
 
 def say(sentence: str) -> None:
     """Tells the user something that is worth a line of its own."""
     print(sentence, flush=True)
+
+
+def run_command(experiment: str, arguments: Sequence[str]) -> int:
+    """Shows and runs another command of larq_ssl; returns its exit code. SIGTERM stops it, and then this process."""
+    command = ["-m", f"larq_ssl.experiments.{experiment}", *arguments]
+    say(f"$ python {' '.join(command)}")
+    process = subprocess.Popen([sys.executable, *command])
+
+    def hand_on(number: int, frame: FrameType | None) -> None:
+        process.send_signal(number)
+
+    before = signal.signal(signal.SIGTERM, hand_on)
+    try:
+        code = process.wait()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    if code in (-signal.SIGTERM, SIGTERM_EXIT):
+        sys.exit(SIGTERM_EXIT)
+    return code
 
 
 def bar(what: str) -> Callable[[int, int], None]:
@@ -91,7 +138,7 @@ def bar(what: str) -> Callable[[int, int], None]:
 
     def update(done: int, total: int) -> None:
         if "bar" not in state:
-            state["bar"] = tqdm(total=total, desc=what, leave=False)
+            state["bar"] = tqdm(total=total, desc=what, leave=False, disable=None)
         state["bar"].update(done - state["bar"].n)
         if done >= total:
             state["bar"].close()

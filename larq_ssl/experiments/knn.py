@@ -6,6 +6,8 @@ from larq_ssl.evaluation.features import Features
 from larq_ssl.evaluation.knn import DEFAULT_KS, knn
 from larq_ssl.experiments import common, probes
 
+flags.adopt_module_key_flags(probes)
+
 _KS = flags.DEFINE_multi_integer("k", None, f"Numbers of neighbours; by default those of {DEFAULT_KS} that fit.", 1)
 _TEMPERATURE = flags.DEFINE_float("temperature", 0.07, "Of the vote's weights.", 1e-6)
 

@@ -9,6 +9,8 @@ from larq_ssl.evaluation.features import Features
 from larq_ssl.evaluation.linear import PRESETS, linear, linear_preset
 from larq_ssl.experiments import common, probes
 
+flags.adopt_module_key_flags(probes)
+
 _PRESET = flags.DEFINE_enum("preset", "bssl", list(PRESETS), "Whose protocol.")
 _EPOCHS = flags.DEFINE_integer("epochs", None, "Epochs of the classifiers, instead of the preset's.", 1)
 _RATES = flags.DEFINE_multi_float("lr", None, "Learning rates to sweep, instead of the preset's.", 1e-9)

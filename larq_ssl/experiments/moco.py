@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from absl import flags
 
 from larq_ssl import models
-from larq_ssl.experiments import common, stages, training
+from larq_ssl.experiments import common, stages, training, training_flags
 from larq_ssl.experiments.run_folder import RunFolder
 from larq_ssl.heads import mlp_head
 from larq_ssl.methods.moco import MoCo
 
 FLAGS = flags.FLAGS
+flags.adopt_module_key_flags(training_flags)
 
 _PRESET = flags.DEFINE_enum("preset", "v2", ["v2"], "Version of the method.")
 _QUEUE = flags.DEFINE_integer("queue_size", 65536, "Number of keys; well below the number of images.", 1)

@@ -6,12 +6,13 @@ import json
 import os
 import pathlib
 import platform
-import subprocess
+import sys
 import time
 from collections.abc import Collection, Iterator, Mapping
 from importlib import metadata
 from typing import Any
 
+from larq_ssl.evaluation.results import provenance
 from larq_ssl.files import write_json, write_whole
 
 _PACKAGES = (
@@ -23,6 +24,7 @@ _PACKAGES = (
     "numpy",
     "larq_ssl",
 )
+_LOCK = ".lock"
 
 
 class RunFolder:
@@ -34,6 +36,7 @@ class RunFolder:
 
     def __init__(self, path: str | os.PathLike[str]):
         self.path = pathlib.Path(path)
+        self._locks = contextlib.ExitStack()
 
     @property
     def flags_file(self) -> pathlib.Path:
@@ -54,6 +57,10 @@ class RunFolder:
     @property
     def results_file(self) -> pathlib.Path:
         return self.path / "results.json"
+
+    @property
+    def licences_file(self) -> pathlib.Path:
+        return self.path / "LICENSES.md"
 
     def encoder(self, name: str) -> pathlib.Path:
         return self.path / "encoders" / name
@@ -76,7 +83,8 @@ class RunFolder:
         """The flags that the run was started with, as text."""
         if not self.flags_file.is_file():
             raise ValueError(f"{self.path} is not the folder of a run: it has no {self.flags_file.name}.")
-        pairs = (line.removeprefix("--").partition("=") for line in self.flags_file.read_text().splitlines() if line)
+        lines = self.flags_file.read_text().splitlines()
+        pairs = (line.removeprefix("--").partition("=") for line in lines if line.startswith("--"))
         return {name: value for name, _, value in pairs}
 
     @contextlib.contextmanager
@@ -86,34 +94,34 @@ class RunFolder:
         # Arguments
             flags: The flags of this command, as text.
             identity: Names of those that alter what is trained: they must be as the run began.
-            fresh: Move a folder that is there aside and begin anew.
+            fresh: A run that is there may be another one: `begin` will move it aside.
         # Raises
             ValueError: If the folder belongs to a run with other identity flags, holds something else, or another
                 process is in it.
         """
-        if fresh and self.path.exists():
-            self.path.rename(self.path.with_name(f"{self.path.name}.{time.strftime('%Y%m%d-%H%M%S')}"))
+        self._refuse_foreign()
         self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / ".lock", "a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ValueError(f"--workdir={self.path} is in use by another process.") from None
-            if self.flags_file.is_file():
+        with contextlib.ExitStack() as self._locks:
+            self._lock()
+            if self.flags_file.is_file() and not fresh:
                 self._refuse_other_flags(flags, identity)
-            elif set(os.listdir(self.path)) - {".lock"}:
-                raise ValueError(f"--workdir={self.path} holds other files and is not the folder of a run.")
             yield
 
-    def begin(self, flags: Mapping[str, str], inputs: Mapping[str, str]) -> None:
+    def begin(
+        self, flags: Mapping[str, str], inputs: Mapping[str, str], command: str = "", fresh: bool = False
+    ) -> None:
         """Writes down what the run is made of, or checks that a run that goes on is still made of the same.
 
         # Arguments
             flags: As for `open`.
             inputs: Fingerprints of what the run reads (images, teacher, stage 1).
+            command: What trains the run; `flags.txt` says how to replay it.
+            fresh: As for `open`. Only now, since all that can be wrong with a command has been looked at.
         # Raises
             ValueError: If an input is not what it was.
         """
+        if fresh and self.flags_file.is_file():
+            self._move_aside()
         file = self.path / "inputs.json"
         if self.flags_file.is_file():
             before = json.loads(file.read_text())
@@ -125,12 +133,40 @@ class RunFolder:
                     )
         else:
             write_json(file, dict(inputs), overwrite=True)
-            write_whole(self.flags_file, "".join(f"--{name}={value}\n" for name, value in flags.items()))
+            replay = f"# {command} --flagfile={self.flags_file}\n"
+            write_whole(self.flags_file, replay + "".join(f"--{name}={value}\n" for name, value in flags.items()))
         self._record_environment()
 
     def inputs(self) -> dict[str, str]:
         """The fingerprints that `begin` wrote down."""
         return json.loads((self.path / "inputs.json").read_text())
+
+    def _lock(self) -> None:
+        file = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        self._locks.callback(os.close, file)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"--workdir={self.path} is in use by another process.") from None
+
+    def _move_aside(self) -> None:
+        """Renames the folder, which stays locked under its new name, and takes its place."""
+        aside = f"{self.path.name}.{time.strftime('%Y%m%d-%H%M%S')}"
+        places = (self.path.with_name(f"{aside}{count}") for count in ("", *(f"-{n}" for n in range(2, 100))))
+        self.path.rename(next(place for place in places if not place.exists()))
+        self.path.mkdir()
+        self._lock()
+
+    def _refuse_foreign(self) -> None:
+        if not self.path.exists() or self.flags_file.is_file():
+            return
+        if not self.path.is_dir():
+            raise ValueError(f"--workdir={self.path} is a file; it must be the folder of a run, or not exist.")
+        # What a process that died while it began a run may have left.
+        known = {_LOCK, "inputs.json"}
+        found = (name for name in os.listdir(self.path) if not (name.startswith(".") and name.endswith(".tmp")))
+        if set(found) - known:
+            raise ValueError(f"--workdir={self.path} holds other files and is not the folder of a run.")
 
     def _refuse_other_flags(self, flags: Mapping[str, str], identity: Collection[str]) -> None:
         before = self.flags()
@@ -148,10 +184,11 @@ class RunFolder:
 
 
 def environment() -> dict[str, Any]:
-    """Versions, commit, hardware and threads of this process."""
+    """Command, versions, commit, hardware and threads of this process."""
     return {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-        "commit": commit(),
+        "command": sys.argv,
+        "commit": provenance()["commit"],
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": _processor(),
@@ -161,22 +198,6 @@ def environment() -> dict[str, Any]:
         },
         "packages": {name: _version(name) for name in _PACKAGES},
     }
-
-
-def commit() -> str | None:
-    """The commit of the source tree with `+changes` if it was altered, or `None` outside one."""
-    folder = pathlib.Path(__file__).parent
-    try:
-        run = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=12", "--dirty=+changes", "--exclude=*"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return run.stdout.strip()
 
 
 def _version(package: str) -> str | None:

@@ -40,7 +40,12 @@ def binarization() -> str:
 
 
 def run_folder(experiment: str) -> RunFolder:
-    """`--workdir`, or the default place of the run."""
+    """`--workdir`, or the default place of the run.
+
+    # Raises
+        ValueError: If the stage flags contradict each other.
+    """
+    binarization()
     if FLAGS.workdir is not None:
         return RunFolder(FLAGS.workdir)
     return RunFolder(default_folder(experiment) / stage_name())
@@ -63,7 +68,7 @@ def stage1_run(run: RunFolder) -> RunFolder | None:
     """The finished stage 1 that this command starts from, or `None` if it starts from scratch.
 
     # Raises
-        ValueError: If stage 2 is asked for and its stage 1 is not there or not finished.
+        ValueError: If stage 2 is asked for and its stage 1 is not there, not finished, or another kind of run.
     """
     if FLAGS.stage != 2 or FLAGS.one_stage:
         return None
@@ -73,6 +78,12 @@ def stage1_run(run: RunFolder) -> RunFolder | None:
         raise ValueError(
             f"--stage=2 starts from a finished stage 1, and {before.path} {how}: run --stage=1 first, name its "
             "folder with --stage1, or train from scratch with --one_stage."
+        )
+    told = before.flags()
+    if told.get("stage") != "1" and told.get("binarization") != "activations":
+        raise ValueError(
+            f"{before.path} is not a run of stage 1 (binary activations, float weights), from which --stage=2 starts: "
+            "name the folder of one with --stage1."
         )
     return before
 

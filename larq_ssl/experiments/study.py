@@ -8,7 +8,6 @@ and pictures. A killed study goes on where it was. With one seed it is the demon
 import json
 import pathlib
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -78,10 +77,10 @@ def train(folder: pathlib.Path, seed: int) -> dict[str, RunFolder]:
     """Runs the commands, each in a process of its own; those that are finished do nothing."""
     runs = {}
     for name, (experiment, *arguments) in commands(folder, seed).items():
-        common.say(f"\n$ python -m larq_ssl.experiments.{experiment} {' '.join(arguments)}")
-        done = subprocess.run([sys.executable, "-m", f"larq_ssl.experiments.{experiment}", *arguments], check=False)
-        if done.returncode:
-            raise ValueError(f"The study stops: the training of {name} ended with exit code {done.returncode}.")
+        common.say("")
+        code = common.run_command(experiment, arguments)
+        if code:
+            raise ValueError(f"The study stops: the training of {name} ended with exit code {code}.")
         runs[name] = RunFolder(next(text for text in arguments if text.startswith("--workdir=")).partition("=")[2])
     return runs
 

@@ -29,6 +29,8 @@ FLAGS = flags.FLAGS
 
 _KNN_IMAGES = 10_000
 _SHEET_IMAGES = 8
+_LICENCES = {"digits": "Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, CC BY 4.0"}
+_UNKNOWN_LICENCE = "whose licence is not known here: see where they come from"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,7 +237,7 @@ def _watchers(
         callbacks.GradientCheck(),
         callbacks.Estimate(job.data.total_steps, FLAGS.batch_size, common.say),
         callbacks.MetricsFile(run.metrics_file),
-        callbacks.TensorBoard(str(run.tensorboard), write_graph=False, profile_batch=0),
+        callbacks.TensorBoard(run.tensorboard),
         callbacks.ProgressBar([*job.shown, "knn"]),
     ]
 
@@ -272,13 +274,10 @@ def _record_start(run: RunFolder, job: Job, batch: Mapping[str, tf.Tensor], meth
     pictures.view_sheet(run.path / "views.png", sheet, overwrite=True)
     summary = profile.summary_text(encoder, FLAGS.image_size)
     write_whole(run.path / "summary.txt", summary, overwrite=True)
-    write_whole(
-        run.path / "LICENSES.md",
-        "# Licences\n\n" + "".join(f"- {line}\n" for line in job.licences),
-        overwrite=True,
-    )
+    licences = (f"Images: {FLAGS.dataset}, {_LICENCES.get(FLAGS.dataset, _UNKNOWN_LICENCE)}.", *job.licences)
+    write_whole(run.licences_file, "# Licences\n\n" + "".join(f"- {line}\n" for line in licences), overwrite=True)
     rows = np.concatenate([np.concatenate(list(row), axis=1) for row in sheet], axis=0)
-    with tf.summary.create_file_writer(str(run.tensorboard / "train")).as_default():
+    with tf.summary.create_file_writer(str(run.tensorboard)).as_default():
         tf.summary.image("views", rows[None], step=0, description="Rows are images, columns are views.")
         tf.summary.text("summary", f"```\n{summary}\n```", step=0)
     cost = profile.cost(encoder, FLAGS.image_size)

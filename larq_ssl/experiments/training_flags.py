@@ -64,11 +64,11 @@ flags.DEFINE_integer("knn_every", 5, "Epochs between two online kNN evaluations;
 
 
 def as_text() -> dict[str, str]:
-    """The flags of larq_ssl that have a value, as they would be typed."""
+    """The flags of larq_ssl that have a value, as they would be typed; without `--fresh`, which is for one start."""
     modules = FLAGS.flags_by_module_dict()
     ours = [module for module in modules if module.startswith("larq_ssl.") or module == sys.argv[0]]
     names = {flag.name for module in ours for flag in modules[module]}
-    return {name: str(FLAGS[name].value) for name in sorted(names) if FLAGS[name].value is not None}
+    return {name: str(FLAGS[name].value) for name in sorted(names - {"fresh"}) if FLAGS[name].value is not None}
 
 
 def identity(names: Collection[str]) -> set[str]:

@@ -1,0 +1,138 @@
+"""Every recipe can be parsed by its command, fits together, and says what it costs and what it is to reach."""
+
+import json
+import pathlib
+import re
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2] / "experiments" / "recipes"
+FILES = sorted(ROOT.rglob("*.flags"))
+NAMES = [file.relative_to(ROOT).with_suffix("").as_posix() for file in FILES]
+
+SWITCHES = ("train_teacher_head", "feature_source", "feature_scale", "teacher_batch_norm")
+
+# Parses recipes with the flags of a command and tries, without training, what the command would do with them.
+CHECK = """
+import json, sys
+from absl import flags
+from absl.testing import flagsaver
+from larq_ssl.data import views
+from larq_ssl.experiments import common, stages, training
+from larq_ssl.experiments import {command} as experiment
+from larq_ssl.models.registry import ARCHITECTURES
+
+FLAGS = flags.FLAGS
+FLAGS.mark_as_parsed()
+report = {{}}
+for name in {names}:
+    with flagsaver.flagsaver():
+        left = FLAGS(common.with_recipe(["{command}", f"--recipe={{name}}", *{typed}], None))
+        told = {{flag: FLAGS[flag].value for flag in FLAGS}}
+        told.update(left=left[1:], binarization=stages.binarization(), stage_name=stages.stage_name())
+        told["folder"] = str(stages.run_folder("{command}").path)
+        views.policy(FLAGS.views, FLAGS.image_size)
+        data = training.Data(None, None, steps_per_epoch=100)
+        told["optimizer"] = type(training.optimizer(training.learning_rate(data))).__name__
+        told["binarizations"] = ARCHITECTURES[FLAGS.encoder].binarizations
+        if "{command}" == "bssl":
+            balance = [told["balance" + part] for part in ("_start", "_end", "", "_interval")]
+            experiment.Balance(data.total_steps, *balance)
+            switches = {{key: told[key] for key in {switches}}}
+            told.update(vars(experiment.resolve_preset(FLAGS.preset, **switches)))
+        report[name] = told
+print(json.dumps(report, default=str))
+"""
+
+
+def command_of(name: str) -> str:
+    return name.split("/")[1].split("_")[0].split(".")[0]
+
+
+def parse(commands, command: str, names: list[str], *typed: str) -> dict[str, dict]:
+    code = CHECK.format(command=command, names=names, typed=list(typed), switches=SWITCHES)
+    done = commands.python(code)
+    assert done.code == 0, done.err
+    return json.loads(done.out.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def parsed(commands) -> dict[str, dict]:
+    """What the flags are after each recipe."""
+    report: dict[str, dict] = {}
+    for command in sorted({command_of(name) for name in NAMES}):
+        report |= parse(commands, command, [name for name in NAMES if command_of(name) == command])
+    return report
+
+
+def test_there_are_recipes_for_each_data_set():
+    assert {name.split("/")[0] for name in NAMES} >= {"digits", "cifar10", "imagenet", "imagenet100"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_name_says_method_and_stage(name, parsed):
+    assert re.fullmatch(r"[a-z0-9]+/(moco|bssl)(_[a-z0-9]+)*", name)
+    stage = re.search(r"_(stage[12]|one_stage)$", name)
+    if stage:
+        assert parsed[name]["stage_name"] == stage[1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_flags_fit_together(name, parsed):
+    told = parsed[name]
+    assert told["left"] == []
+    assert told["recipe"] == name
+    assert told["binarization"] in told["binarizations"]
+    assert told["batch_size"] % told["accumulate"] == 0
+    if command_of(name) == "moco":
+        assert told["queue_size"] % told["batch_size"] == 0
+    else:
+        # What `BSSL` refuses: it would collapse.
+        assert not (told["train_teacher_head"] and told["feature_source"] == "logits")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_data_set_is_that_of_the_folder(name, parsed):
+    dataset = {"imagenet": "imagenet2012", "imagenet100": "folder"}.get(name.split("/")[0], name.split("/")[0])
+    assert parsed[name]["dataset"] == dataset
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_flag_is_given_once(name):
+    lines = (ROOT / f"{name}.flags").read_text().splitlines()
+    given = [line.partition("=")[0].replace("--no", "--") for line in lines if line.startswith("--")]
+    assert sorted(set(given)) == sorted(given)
+    assert all(line.startswith(("--", "#")) for line in lines)
+    assert not {"--recipe", "--fresh", "--data_dir", "--seed", "--flagfile"} & set(given)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_header_states_cost_and_the_number_to_reach(name):
+    lines = (ROOT / f"{name}.flags").read_text().splitlines()
+    header = "\n".join(line for line in lines if line.startswith("#"))
+    assert lines[0].startswith("# ")
+    assert re.search(r"\bCost\b", header)
+    assert re.search(r"\b[Rr]each(es)?\b", header)
+    assert re.search(r"\d|experiments/results/", header)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.endswith("_stage2")])
+def test_stage_2_finds_its_stage_1_and_trains_the_same_network(name, parsed):
+    first, second = parsed[name.replace("_stage2", "_stage1")], parsed[name]
+    assert pathlib.Path(first["folder"]) == pathlib.Path(second["folder"]).parent / "stage1"
+    for flag in ("encoder", "width", "stem", "preprocessing", "hidden_dim", "classes", "preset", "feature_source"):
+        assert first[flag] == second[flag], flag
+
+
+def test_recipes_of_one_data_set_train_in_folders_of_their_own(parsed):
+    folders = [(told["folder"], name) for name, told in parsed.items()]
+    same = [name for folder, name in folders if [other for other, _ in folders].count(folder) > 1]
+    assert same == []
+
+
+def test_typed_flags_win_over_the_recipe(commands, parsed):
+    name = "digits/bssl_stage1"
+    typed = parse(commands, "bssl", [name], "--epochs=3", "--lr", "0.5", "--nodeterministic")[name]
+    assert (typed["epochs"], typed["lr"]) == (3, 0.5)
+    assert (parsed[name]["epochs"], parsed[name]["lr"]) != (3, 0.5)
+    assert typed["classes"] == parsed[name]["classes"]
