@@ -27,7 +27,7 @@ def logits_accuracy(logits, labels):
 
 
 def test_presets_are_the_published_recipes():
-    assert PRESETS["bssl"].learning_rates == (0.01, 0.1, 1.0, 10.0, 30.0)
+    assert PRESETS["bssl"].learning_rates == (0.001, 0.01, 0.1, 1.0, 10.0, 30.0)
     assert PRESETS["moco"].learning_rates == (30.0,)
     for preset in PRESETS.values():
         assert (preset.batch_size, preset.epochs, preset.drops, preset.drop_factor) == (
