@@ -6,6 +6,8 @@ from typing import Any
 import tensorflow as tf
 
 STRATEGIES = ("single", "mirrored")
+# Collectives refuse some types; these carry them without loss.
+_CARRIERS = {tf.uint8: tf.float16, tf.bfloat16: tf.float32}
 
 
 def strategy(name: str, devices: Sequence[str] | None = None) -> tf.distribute.Strategy:
@@ -40,7 +42,8 @@ def all_gather(tensor: tf.Tensor) -> tf.Tensor:
     """Concatenates `[per_replica, ...]` over the replicas into `[global, ...]`, with gradient."""
     if replicas() == 1:
         return tensor
-    return tf.distribute.get_replica_context().all_gather(tensor, axis=0)
+    carried = tf.cast(tensor, _CARRIERS.get(tensor.dtype, tensor.dtype))
+    return tf.cast(tf.distribute.get_replica_context().all_gather(carried, axis=0), tensor.dtype)
 
 
 def replica_slice(tensor: tf.Tensor) -> tf.Tensor:

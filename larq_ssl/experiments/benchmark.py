@@ -30,7 +30,7 @@ FLAGS = flags.FLAGS
 
 _WHAT = flags.DEFINE_enum("what", None, ["pipeline", "train_step", "encode"], "What to measure.", required=True)
 _OUT = flags.DEFINE_string("out", None, "Also write the table to <out>.md and all numbers to <out>.json.")
-_REPEATS = flags.DEFINE_integer("repeats", 5, "Turns of each variant.", 1)
+_REPEATS = flags.DEFINE_integer("repeats", 3, "Turns of each variant.", 1)
 _SECONDS = flags.DEFINE_float("seconds", 3.0, "About how long a turn lasts; it has at least one step.", 0)
 _PRECISIONS = flags.DEFINE_list("precisions", ["float32", "mixed_bfloat16"], "Keras precision policies.")
 _ENCODER = flags.DEFINE_enum("encoder", "reactnet_a", list(ARCHITECTURES), "Network.")

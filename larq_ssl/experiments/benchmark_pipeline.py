@@ -1,6 +1,5 @@
 """What the benchmark measures of the input pipeline: ours, and the same views made image by image."""
 
-import dataclasses
 import pathlib
 import time
 from collections.abc import Sequence
@@ -10,12 +9,10 @@ import tensorflow as tf
 from PIL import Image
 
 from larq_ssl.data import per_image, pipeline, views
-from larq_ssl.data.datasets import ImageDataset, load_dataset
+from larq_ssl.data.datasets import load_dataset
 from larq_ssl.experiments.benchmark_workers import Turn, Variant
 
-REFERENCE = "per-image tf.data map"
 _LIMIT = 4096
-_WARM_UP = 3
 
 
 def groups(folders: dict[int, pathlib.Path], policies: Sequence[str], batch_size: int) -> dict[str, list[Variant]]:
@@ -28,29 +25,19 @@ def groups(folders: dict[int, pathlib.Path], policies: Sequence[str], batch_size
     """
     result = {}
     for size, folder in folders.items():
-        for in_memory in (True, False) if size <= 64 else (False,):
-            for policy in policies:
-                source = "decoded in memory" if in_memory else "image files"
-                common = {
-                    "folder": str(folder),
-                    "in_memory": in_memory,
-                    "policy": policy,
-                    "size": size,
-                    "batch_size": batch_size,
-                }
-                result[f"2 views of {size} px, {policy}, {source}"] = [
-                    Variant(REFERENCE, prepare, {**common, "ours": False}),
-                    Variant("larq_ssl's view_batches", prepare, {**common, "ours": True}),
-                ]
+        for policy in policies:
+            settings = {"folder": str(folder), "policy": policy, "size": size, "batch_size": batch_size}
+            result[f"{policy}, views of {size} px"] = [
+                Variant("per-image tf.data map", prepare, {**settings, "ours": False}),
+                Variant("view_batches", prepare, {**settings, "ours": True}),
+            ]
     return result
 
 
-def prepare(folder: str, in_memory: bool, policy: str, size: int, batch_size: int, ours: bool) -> Turn:
+def prepare(folder: str, policy: str, size: int, batch_size: int, ours: bool) -> Turn:
     """Turns that make batches of views and throw them away."""
     tf.config.set_visible_devices([], "GPU")
     dataset = load_dataset("folder", "train", folder, limit=_LIMIT)
-    if in_memory:
-        dataset = decoded(dataset)
     batch_size = min(batch_size, dataset.size)
     chosen = views.policy(policy, size)
     if ours:
@@ -61,22 +48,13 @@ def prepare(folder: str, in_memory: bool, policy: str, size: int, batch_size: in
     def turn(steps: int) -> tuple[int, float]:
         # A stream of its own, so that nothing is prefetched while the other variant has its turn.
         stream = iter(batches)
-        for _ in range(_WARM_UP):
-            next(stream)
+        next(stream)
         started = time.perf_counter()
         for _ in range(steps):
             next(stream)
         return steps * batch_size, time.perf_counter() - started
 
     return turn
-
-
-def decoded(dataset: ImageDataset) -> ImageDataset:
-    """The data set with its images, all of one size, kept in memory as those of small TFDS data sets are."""
-    encoded = [tf.io.decode_image(dataset.encoded(index), 3).numpy() for index in range(dataset.size)]
-    if len({image.shape for image in encoded}) > 1:
-        raise ValueError(f"The images of {dataset.describe(0)} and beside it must be of one size to be kept in memory.")
-    return dataclasses.replace(dataset, images=np.stack(encoded), read=None)
 
 
 def make_images(folder: pathlib.Path, height: int, width: int, count: int, seed: int = 0) -> None:

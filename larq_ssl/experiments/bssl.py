@@ -110,9 +110,17 @@ def _teacher_licences(encoder_folder: pathlib.Path) -> str:
 
 def build(teacher: models.Encoder, balance: Balance) -> BSSL:
     """The method as the flags describe it."""
-    student = models.build(FLAGS.encoder, None, stages.binarization(), FLAGS.stem, FLAGS.width, FLAGS.preprocessing)
-    source = resolve_preset(_PRESET.value, feature_source=_SOURCE.value).feature_source
     synchronized = FLAGS.strategy != "single"
+    student = models.build(
+        FLAGS.encoder,
+        None,
+        stages.binarization(),
+        FLAGS.stem,
+        FLAGS.width,
+        FLAGS.preprocessing,
+        synchronized=synchronized,
+    )
+    source = resolve_preset(_PRESET.value, feature_source=_SOURCE.value).feature_source
     return BSSL(
         teacher=teacher,
         student=student,

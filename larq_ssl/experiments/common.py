@@ -1,6 +1,7 @@
 """What all commands share: recipes, mistakes of the user, and how they are told."""
 
 import contextlib
+import logging
 import pathlib
 import signal
 import subprocess
@@ -8,7 +9,8 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
-from absl import app, flags, logging
+from absl import app, flags
+from absl import logging as absl_logging
 from tqdm import tqdm
 
 import larq_ssl
@@ -38,6 +40,8 @@ def run(main: Callable[[], int | None], default_recipe: Callable[[Sequence[str]]
 
     with user_errors():
         arguments = with_recipe(sys.argv, default_recipe)
+    # TensorFlow writes its warnings itself; absl would write them a second time.
+    logging.getLogger("tensorflow").propagate = False
     try:
         app.run(checked_main, argv=arguments)
     except KeyboardInterrupt:
@@ -98,7 +102,7 @@ def user_errors() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError, flags.Error) as error:
-        logging.debug("The mistake was found here:", exc_info=True)
+        absl_logging.debug("The mistake was found here:", exc_info=True)
         sys.exit(fail(str(error), 2))
 
 

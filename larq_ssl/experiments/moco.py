@@ -41,7 +41,15 @@ def default_recipe(argv: Sequence[str]) -> str | None:
 def build() -> MoCo:
     """The method as the flags describe it."""
     encoders = [
-        models.build(FLAGS.encoder, None, stages.binarization(), FLAGS.stem, FLAGS.width, FLAGS.preprocessing)
+        models.build(
+            FLAGS.encoder,
+            None,
+            stages.binarization(),
+            FLAGS.stem,
+            FLAGS.width,
+            FLAGS.preprocessing,
+            synchronized=FLAGS.strategy != "single",
+        )
         for _ in range(2)
     ]
     dim = encoders[0].feature_dim
@@ -76,6 +84,8 @@ def prepare(run: RunFolder) -> training.Job:
     before = stages.stage1_run(run)
     if _QUEUE.value % FLAGS.batch_size:
         raise ValueError(f"--queue_size must be a multiple of --batch_size={FLAGS.batch_size}, got {_QUEUE.value}.")
+    if FLAGS.batch_size % _GROUPS.value:
+        raise ValueError(f"--batch_norm_groups must divide --batch_size={FLAGS.batch_size}, got {_GROUPS.value}.")
     data = training.load_data(FLAGS.views)
 
     def make() -> MoCo:

@@ -261,7 +261,10 @@ def _online_knn() -> Callable[[tf.keras.Model], tf.keras.callbacks.Callback] | N
         return None
     if bank.size > _KNN_IMAGES:
         bank = load_split("train", limit=_KNN_IMAGES)
-    queries = load_split("val")
+    try:
+        queries = load_split("val")
+    except ValueError as error:
+        raise ValueError(f"{error}; or train without the online kNN, by --knn_every=0") from error
     if queries.size > _KNN_IMAGES // 5:
         queries = load_split("val", limit=_KNN_IMAGES // 5)
     return lambda encoder: callbacks.OnlineKNN(encoder, bank, queries, FLAGS.image_size, FLAGS.knn_every)

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from larq_ssl import distribute
 from larq_ssl.losses.info_nce import info_nce, info_nce_logits
+from larq_ssl.losses.unit_rows import unit_rows
 from larq_ssl.methods.base import Batch, SelfSupervisedModel
 from larq_ssl.methods.momentum import follow
 from larq_ssl.methods.monitors import embedding_std
@@ -95,7 +96,7 @@ class MoCo(SelfSupervisedModel):
     def loss_terms(self, batch: Batch) -> dict[str, tf.Tensor]:
         views = batch["global"]
         features = self._in_groups(self.networks["student"], views[:, 0])
-        query = _unit(self.networks["student_head"](features, training=True))
+        query = unit_rows(self.networks["student_head"](features, training=True))
         self._keys = self._shuffled_keys(views[:, 1])
         key = distribute.replica_slice(self._keys)
         queue = tf.convert_to_tensor(self.queue.keys)
@@ -113,12 +114,12 @@ class MoCo(SelfSupervisedModel):
         """Unit keys of the global batch `[global, embedding]`, in the order of the images."""
         encoder, head = self.networks["momentum_encoder"], self.networks["momentum_head"]
         if self.batch_norm_groups == 1 and distribute.replicas() == 1:
-            return tf.stop_gradient(_unit(head(encoder(images, training=True), training=True)))
-        images = distribute.all_gather(images)
+            return tf.stop_gradient(unit_rows(head(encoder(images, training=True), training=True)))
+        of_replica, images = images.shape, distribute.all_gather(images)
         seed = tf.stack([tf.constant(self.seed, tf.int64), tf.cast(self.optimizer.iterations, tf.int64)])
         order = tf.random.experimental.stateless_shuffle(tf.range(tf.shape(images)[0]), seed)
-        mine = distribute.replica_slice(tf.gather(images, order))
-        keys = _unit(head(self._in_groups(encoder, mine), training=True))
+        mine = tf.ensure_shape(distribute.replica_slice(tf.gather(images, order)), of_replica)
+        keys = unit_rows(head(self._in_groups(encoder, mine), training=True))
         keys = distribute.all_gather(keys)
         return tf.stop_gradient(tf.gather(keys, tf.math.invert_permutation(order)))
 
@@ -131,7 +132,3 @@ class MoCo(SelfSupervisedModel):
                 f"got {self.batch_norm_groups}."
             )
         return tf.concat([encoder(part, training=True) for part in tf.split(images, self.batch_norm_groups)], axis=0)
-
-
-def _unit(embeddings: tf.Tensor) -> tf.Tensor:
-    return tf.math.l2_normalize(tf.cast(embeddings, tf.float32), axis=-1)

@@ -118,7 +118,7 @@ def _kill_later(number: int, where: str, step: int) -> None:
     from larq_ssl import callbacks
 
     def before(function: Callable, reached: Callable[..., bool]) -> Callable:
-        def wrapped(*arguments, **keywords):  # noqa: ANN202
+        def wrapped(*arguments, **keywords):
             if reached(*arguments):
                 os.kill(os.getpid(), number)
             return function(*arguments, **keywords)

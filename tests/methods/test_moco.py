@@ -192,6 +192,15 @@ def test_no_gradient_reaches_the_keys():
     assert not optimised & {id(variable) for variables in targets for variable in variables}
 
 
+def test_an_embedding_of_zeros_does_not_blow_the_gradient_up():
+    method = tiny.moco()
+    for weight in method.networks["student_head"].get_layer("dense2").weights:
+        weight.assign(tf.zeros_like(weight))
+    terms = tiny.trained(method, [tiny.batch()])[0]
+    assert terms["loss"] == pytest.approx(np.log(1 + 16), rel=1e-5)
+    assert terms["gradient_norm/head"] < 100
+
+
 def test_products_and_heads():
     method = tiny.moco()
     assert method.encoders == {

@@ -1,0 +1,203 @@
+"""Two replicas take the step that one takes on the whole batch."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from larq_ssl import distribute, models
+from larq_ssl.heads import mlp_head
+from larq_ssl.methods.base import NOT_FINITE
+from larq_ssl.methods.bssl import BSSL
+from larq_ssl.methods.moco import MoCo
+from larq_ssl.models.folder import encoder_hash
+from larq_ssl.models.transfer import copy_weights
+from larq_ssl.optimizers import SGD
+from tests.methods import tiny
+from tests.replicas import two_replicas
+
+SIZE = 8
+# Of half a batch on each replica; the others are of the whole batch, or a mean over its images.
+PER_REPLICA = {"embedding_std"}
+
+
+def _both(make):
+    """A method on one device and on two, of the same weights."""
+    single = make()
+    with two_replicas().scope():
+        mirrored = make()
+        for name, network in single.networks.items():
+            copy_weights(network, mirrored.networks[name])
+    return single, mirrored
+
+
+def _metrics_of_both(single, mirrored, batches):
+    """The means of the metrics over the steps: of one replica step by step, of two by `fit`."""
+    history = tiny.trained(single, batches)
+    means = {name: np.mean([terms[name] for terms in history]) for name in history[0]}
+    return means, {name: values[0] for name, values in _fit(mirrored, batches).items()}
+
+
+def _fit(method, batches):
+    size = len(batches[0]["id"])
+    images = {key: tf.concat([one[key] for one in batches], 0) for key in batches[0]}
+    data = tf.data.Dataset.from_tensor_slices(images).batch(size, drop_remainder=True)
+    return method.fit(data, epochs=1, steps_per_epoch=len(batches), verbose=0).history
+
+
+def _assert_equal(single, mirrored, tolerance=1e-5):
+    for name, network in single.networks.items():
+        tiny.assert_close(tiny.parameters(mirrored.networks[name]), tiny.parameters(network), tolerance)
+        tiny.assert_close(tiny.statistics(mirrored.networks[name]), tiny.statistics(network), tolerance)
+    for variable in mirrored.optimized_variables:
+        first, second = two_replicas().experimental_local_results(variable)
+        np.testing.assert_array_equal(first, second, err_msg=variable.name)
+
+
+def _assert_equal_metrics(single, mirrored, besides=PER_REPLICA):
+    assert set(single) == set(mirrored)
+    for name in set(single) - besides:
+        assert mirrored[name] == pytest.approx(single[name], rel=1e-4), name
+
+
+@pytest.mark.parametrize(
+    ("preset", "arguments"),
+    [("paper", {"gradient_clip": 0.1}), ("released", {"accumulate": 2, "batch_norm": False})],
+)
+def test_bssl_takes_the_same_step(preset, arguments):
+    single, mirrored = _both(
+        lambda: tiny.bssl(preset, synchronized=True, optimizer=SGD(0.1, momentum=0.9), **arguments)
+    )
+    before = {name: tiny.parameters(network) for name, network in single.networks.items()}
+    batches = [tiny.batch(size=SIZE)]
+    # Each replica cuts its own images into parts, so the parts are others.
+    besides = PER_REPLICA | ({"class_usage"} if "accumulate" in arguments else set())
+    _assert_equal_metrics(*_metrics_of_both(single, mirrored, batches), besides)
+    _assert_equal(single, mirrored)
+    tiny.assert_all_differ(tiny.parameters(single.networks["student_head"]), before["student_head"])
+    np.testing.assert_allclose(mirrored.gradient_seen, single.gradient_seen, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"synchronized": True},
+        # What keys are shuffled for: without synchronised statistics, in groups within replicas.
+        {"batch_norm": False, "batch_norm_groups": 2},
+    ],
+)
+def test_moco_takes_the_same_steps(arguments):
+    single, mirrored = _both(lambda: tiny.moco(optimizer=SGD(0.1), momentum=0.5, **arguments))
+    batches = [tiny.batch(seed, SIZE) for seed in range(3)]
+    _assert_equal_metrics(*_metrics_of_both(single, mirrored, batches))
+    _assert_equal(single, mirrored)
+    assert mirrored.queue.pointer.numpy() == single.queue.pointer.numpy() == 3 * SIZE % 16
+    for replica in two_replicas().experimental_local_results(mirrored.queue.keys):
+        np.testing.assert_allclose(replica, single.queue.keys, atol=1e-5)
+
+
+def test_keys_of_replicas_are_shuffled_between_them():
+    single, mirrored = _both(lambda: tiny.moco(optimizer=SGD(0.0, momentum=0.0)))
+    batches = [tiny.batch(size=SIZE)]
+    _fit(mirrored, batches)
+    images = batches[0]["global"][:, 1]
+    encoder, head = single.networks["momentum_encoder"], single.networks["momentum_head"]
+    halves = [head(encoder(part, training=True)) for part in tf.split(images, 2)]
+    unshuffled = tf.math.l2_normalize(tf.concat(halves, 0), axis=1)
+    # BatchNorm saw other halves than those that share a replica as queries.
+    assert np.abs(mirrored.queue.keys[:SIZE] - unshuffled).max() > 0.01
+
+
+def _best_batch(encoder):
+    """Of several batches, the one in which what is to be binarised is the furthest from a flip by rounding."""
+    candidates = [tiny.batch(seed, size=4) for seed in range(16)]
+    twin = tiny.binary_encoder("twin", synchronized=True)
+    copy_weights(encoder, twin)
+    before_signs = tf.keras.Model(twin.input, [twin.get_layer(f"block1/sign{index}").output for index in (1, 2)])
+
+    def margin(batch):
+        views = [before_signs(batch["global"][:, view], training=True) for view in range(2)]
+        return min(float(tf.reduce_min(tf.abs(values))) for view in views for values in view)
+
+    best = max(candidates, key=margin)
+    assert margin(best) > 1e-5
+    return best
+
+
+def _binary_bssl():
+    heads = {"projector": mlp_head("projector", 8, [], 6, batch_norm=False)}
+    for name in ("teacher_head", "student_head"):
+        heads[name] = mlp_head(name, 6, [7], 4, batch_norm=True, synchronized=True)
+    teacher, student = tiny.encoder("teacher", 6), tiny.binary_encoder("student", synchronized=True)
+    method = BSSL(teacher, student, heads)
+    method.compile(SGD(0.1))
+    return method
+
+
+def _binary_moco():
+    networks = []
+    for encoder, head in (("student", "student_head"), ("momentum_encoder", "momentum_head")):
+        networks += [tiny.binary_encoder(encoder, synchronized=True), mlp_head(head, 8, [7], 5, batch_norm=False)]
+    method = MoCo(*networks, queue_size=16)
+    method.compile(SGD(0.1))
+    return method
+
+
+@pytest.mark.parametrize("make", [_binary_bssl, _binary_moco])
+def test_binary_networks_take_the_same_step_where_no_sign_is_near_its_flip(make):
+    single, mirrored = _both(make)
+    batches = [_best_batch(single.networks["student"])]
+    before = [variable.numpy() for variable in single.optimized_variables]
+    _assert_equal_metrics(*_metrics_of_both(single, mirrored, batches))
+    assert single.variables_without_gradient() == mirrored.variables_without_gradient() == []
+    for start, one, other in zip(before, single.optimized_variables, mirrored.optimized_variables, strict=True):
+        step = one.numpy() - start
+        # A flipped sign would change some steps by a hundredth of themselves and more.
+        np.testing.assert_allclose(other.numpy() - start, step, atol=1e-3 * np.abs(step).max(), err_msg=one.name)
+
+
+def test_encoders_are_synchronised_in_training_only():
+    plain, synchronised = (
+        models.build("reactnet_18", stem="cifar", width=0.125, synchronized=flag) for flag in (False, True)
+    )
+    for encoder, expected in ((plain, False), (synchronised, True), (synchronised.at(32), True)):
+        norms = [layer for layer in encoder.layers if isinstance(layer, tf.keras.layers.BatchNormalization)]
+        assert len(norms) == 20
+        assert {layer.synchronized for layer in norms} == {expected}
+    assert synchronised.spec == plain.spec
+    copy_weights(plain, synchronised)
+    assert encoder_hash(synchronised) == encoder_hash(plain)
+
+
+def test_gathering_carries_what_collectives_refuse():
+    values = tf.range(256, dtype=tf.int32)
+    for dtype in (tf.uint8, tf.bfloat16, tf.float32, tf.int64):
+        expected = tf.cast(values, dtype)
+
+        def gathered(whole):
+            part = distribute.replica_slice(whole)
+            tf.debugging.assert_equal(tf.size(part), 128)
+            return distribute.all_gather(part)
+
+        results = two_replicas().run(tf.function(gathered), args=(expected,))
+        for result in two_replicas().experimental_local_results(results):
+            assert result.dtype == dtype
+            np.testing.assert_array_equal(result, expected)
+
+
+def test_strategies_have_names():
+    assert distribute.strategy("single") is tf.distribute.get_strategy()
+    assert distribute.replicas() == 1
+    with pytest.raises(ValueError, match="strategy must be one of single, mirrored, got 'tpu'"):
+        distribute.strategy("tpu")
+
+
+def test_what_is_not_finite_on_one_replica_is_applied_on_none():
+    with two_replicas().scope():
+        method = tiny.moco(batch_norm=False)
+    before = [variable.numpy() for variable in (*method.optimized_variables, method.queue.keys)]
+    images = tf.cast(tiny.batch(size=SIZE)["global"], tf.float32)
+    bad = tf.tensor_scatter_nd_update(images, [[SIZE - 1, 0, 0, 0, 0]], [np.nan])
+    with pytest.raises(tf.errors.InvalidArgumentError, match=NOT_FINITE):
+        _fit(method, [{**tiny.batch(size=SIZE), "global": bad}])
+    for variable, value in zip((*method.optimized_variables, method.queue.keys), before, strict=True):
+        np.testing.assert_array_equal(variable, value)
