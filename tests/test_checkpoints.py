@@ -243,6 +243,19 @@ def test_a_checkpoint_with_something_more_is_refused(model, tmp_path):
         checkpoints_of(toy_method.compiled(), tmp_path).restore()
 
 
+def test_a_run_whose_loss_scale_is_too_large_at_first_can_be_saved(tmp_path):
+    """Its first gradients are infinite and its first updates are skipped: an ordinary event in float16."""
+    model = toy_method.Toy()
+    optimizer = tf.keras.mixed_precision.LossScaleOptimizer(toy_method.Adam(0.01), initial_scale=3e38)
+    model.compile(optimizer=optimizer)
+    loud = toy_method.batches().map(lambda batch: {**batch, "y": 100 * batch["y"]})
+    before = model.optimized_variables[0].numpy()
+    model.fit(loud, steps_per_epoch=4, verbose=0)
+    assert np.array_equal(model.optimized_variables[0].numpy(), before)
+    checkpoints_of(model, tmp_path).save(4)
+    assert model.variables_without_gradient() == []
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_what_is_not_finite_is_not_saved(saved, model, value):
     slot = model.optimizer.get_slot(model.optimized_variables[0], "v")

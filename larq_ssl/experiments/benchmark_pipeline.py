@@ -69,4 +69,4 @@ def make_images(folder: pathlib.Path, height: int, width: int, count: int, seed:
         planes = np.fft.irfft2(np.fft.rfft2(draws) * fall, (height, width))
         planes = 128.0 + 50.0 * (planes - planes.mean()) / planes.std()
         pixels = np.clip(np.moveaxis(planes, 0, -1), 0, 255).astype(np.uint8)
-        Image.fromarray(pixels).save(folder / "train" / f"{index:05d}.jpg", quality=95)
+        Image.fromarray(pixels).save(folder / "train" / f"{index:05d}.jpg", quality=90)

@@ -67,21 +67,23 @@ def measure(
         ValueError: If a variant refuses its settings.
         RuntimeError: If the process of a variant ends before its time.
     """
+    tell = progress or (lambda done, total: None)
+    total = repeats * len(variants)
+    tell(0, total)
     with contextlib.ExitStack() as stack:
         workers = [stack.enter_context(_worker(variant)) for variant in variants]
         for worker in workers:
             worker.receive()  # all prepare at the same time
         steps = []
         for worker in workers:
-            images, duration = worker.turn(1)
+            _, duration = worker.turn(1)
             steps.append(max(1, round(seconds / duration)))
         rates: list[list[float]] = [[] for _ in workers]
-        for repeat in range(repeats):
-            for number, worker in enumerate(workers):
-                images, duration = worker.turn(steps[number])
-                rates[number].append(images / duration)
-                if progress is not None:
-                    progress(repeat * len(workers) + number + 1, repeats * len(workers))
+        for turn in range(total):
+            number = turn % len(workers)
+            images, duration = workers[number].turn(steps[number])
+            rates[number].append(images / duration)
+            tell(turn + 1, total)
         memories = [worker.ask(None) for worker in workers]
     return [
         Measurement(variant.name, *values)
@@ -131,17 +133,18 @@ def _work(variant: Variant, connection: Connection) -> None:
     sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - progress bars are part of the work, but not to be seen
     for gpu in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(gpu, True)
-    try:
-        turn = variant.prepare(**variant.settings)
-        turn(1)
-    except ValueError as error:
-        connection.send(ValueError(str(error)))
-        return
-    connection.send("ready")
-    while (steps := connection.recv()) is not None:
-        connection.send(turn(steps))
-    connection.send((_peak_memory(), _peak_accelerator_memory()))
-    connection.recv()  # until the parent ends this process
+    with contextlib.suppress(EOFError, BrokenPipeError):  # the parent is gone
+        try:
+            turn = variant.prepare(**variant.settings)
+            turn(1)
+        except ValueError as error:
+            connection.send(ValueError(str(error)))
+            return
+        connection.send("ready")
+        while (steps := connection.recv()) is not None:
+            connection.send(turn(steps))
+        connection.send((_peak_memory(), _peak_accelerator_memory()))
+        connection.recv()  # until the parent ends this process
 
 
 def _peak_memory() -> int:

@@ -187,9 +187,14 @@ class SelfSupervisedModel(tf.keras.Model):
         return norms
 
     def _watch_first_gradients(self, gradients: list[tf.Tensor]) -> None:
+        def largest_finite(gradient: tf.Tensor) -> tf.Tensor:
+            size = tf.abs(tf.cast(gradient, tf.float32))
+            # Too large a loss scale makes them infinite: seen, but nothing that a checkpoint may hold.
+            return tf.reduce_max(tf.where(tf.math.is_finite(size), size, size.dtype.max))
+
         largest = tf.cond(
             self.optimizer.iterations < _CHECKED_STEPS,
-            lambda: tf.stack([tf.reduce_max(tf.abs(tf.cast(gradient, tf.float32))) for gradient in gradients]),
+            lambda: tf.stack([largest_finite(gradient) for gradient in gradients]),
             lambda: tf.zeros([len(gradients)]),
         )
         self.gradient_seen.assign(tf.maximum(self.gradient_seen, largest))

@@ -1,8 +1,9 @@
 """Every optimised variable of every method gets a real gradient within three steps, in whole networks.
 
-What is real: rounding alone leaves 1e-7 or so of what is added up. Of each variable the largest gradient of the first
-three steps counts; the scale of a block (layers that share their name up to the last slash; a head) is the median of
-its variables. A real gradient is above 1e-5 of its block's scale, which is above 1e-6 of the median of all.
+What is real: of each variable the largest gradient of the first three steps counts; the scale of a block (layers that
+share their name up to the last slash; a head) is the median of its variables. A real gradient is above 1e-3 of its
+block's scale, which is above 1e-3 of the median of all. Measured: real ones are above 5e-2, what rounding leaves of a
+gradient that is zero by the formula is below 2e-5.
 """
 
 import collections
@@ -63,7 +64,7 @@ def _without_real_gradient(method, size):
     return [
         name
         for name, value in largest.items()
-        if not (value > 1e-5 * scales[_block(name)] and scales[_block(name)] > 1e-6 * whole)
+        if not (value > 1e-3 * scales[_block(name)] and scales[_block(name)] > 1e-3 * whole)
     ]
 
 
@@ -82,11 +83,10 @@ def test_bssl_moves_every_variable(teacher, name, preset, binarization):
     assert method.variables_without_gradient() == []
 
 
-@pytest.mark.parametrize("binarization", ["activations", "full"])
-def test_released_classifier_takes_the_last_shift_out_again(teacher, binarization):
+def test_released_classifier_takes_the_last_shift_out_again(teacher):
     # The released student has a dense layer with ReLU before the classifier (reactnet_a_burn). Without it, the last
     # shift of the encoder adds a constant to what BatchNorm centres, which is no error but no use either.
-    method = _bssl(teacher, "reactnet_18", binarization, "released")
+    method = _bssl(teacher, "reactnet_18", "full", "released")
     assert _without_real_gradient(method, SIZES["reactnet_18"]) == ["student/stage4/block4/act/bias_out"]
 
 

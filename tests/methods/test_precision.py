@@ -41,8 +41,7 @@ def test_networks_train(policy):
     tiny.assert_all_differ(after, before)
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-@pytest.mark.parametrize("make", [tiny.bssl, tiny.moco])
+@pytest.mark.parametrize(("make", "policy"), [(tiny.bssl, "mixed_float16"), (tiny.moco, "mixed_bfloat16")])
 def test_methods_train_in_a_graph_as_in_float32(make, policy):
     float32 = tiny.trained(make(optimizer=SGD(0.01)), [tiny.batch()])[0]
     tf.keras.utils.set_random_seed(0)
@@ -78,8 +77,10 @@ def test_scaled_gradients_that_overflow_are_skipped(in_graph):
     assert float(method.optimizer.loss_scale) == 2.0**29
     for name, network in method.networks.items():
         tiny.assert_identical(tiny.parameters(network), before[name])
-    # An ordinary event, which must not spoil the means of an epoch.
+    # An ordinary event, which must not spoil the means of an epoch or a checkpoint, nor look like no gradient.
     assert np.isfinite(list(terms.values())).all(), terms
+    assert np.isfinite(method.gradient_seen).all()
+    assert method.variables_without_gradient() == []
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_all_the_same():

@@ -109,7 +109,7 @@ def test_keys_of_replicas_are_shuffled_between_them():
 
 def _best_batch(encoder):
     """Of several batches, the one in which what is to be binarised is the furthest from a flip by rounding."""
-    candidates = [tiny.batch(seed, size=4) for seed in range(16)]
+    candidates = [tiny.batch(seed, size=4) for seed in range(6)]
     twin = tiny.binary_encoder("twin", synchronized=True)
     copy_weights(encoder, twin)
     before_signs = tf.keras.Model(twin.input, [twin.get_layer(f"block1/sign{index}").output for index in (1, 2)])
