@@ -110,21 +110,12 @@ def _teacher_licences(encoder_folder: pathlib.Path) -> str:
 
 def build(teacher: models.Encoder, balance: Balance) -> BSSL:
     """The method as the flags describe it."""
-    synchronized = FLAGS.strategy != "single"
-    student = models.build(
-        FLAGS.encoder,
-        None,
-        stages.binarization(),
-        FLAGS.stem,
-        FLAGS.width,
-        FLAGS.preprocessing,
-        synchronized=synchronized,
-    )
+    student = models.build(FLAGS.encoder, None, stages.binarization(), FLAGS.stem, FLAGS.width, FLAGS.preprocessing)
     source = resolve_preset(_PRESET.value, feature_source=_SOURCE.value).feature_source
     return BSSL(
         teacher=teacher,
         student=student,
-        heads=default_heads(teacher, student, source, _CLASSES.value, _HIDDEN.value, synchronized),
+        heads=default_heads(teacher, student, source, _CLASSES.value, _HIDDEN.value, FLAGS.strategy != "single"),
         balance=balance,
         preset=_PRESET.value,
         train_teacher_head=_TRAIN_HEAD.value,

@@ -41,15 +41,7 @@ def default_recipe(argv: Sequence[str]) -> str | None:
 def build() -> MoCo:
     """The method as the flags describe it."""
     encoders = [
-        models.build(
-            FLAGS.encoder,
-            None,
-            stages.binarization(),
-            FLAGS.stem,
-            FLAGS.width,
-            FLAGS.preprocessing,
-            synchronized=FLAGS.strategy != "single",
-        )
+        models.build(FLAGS.encoder, None, stages.binarization(), FLAGS.stem, FLAGS.width, FLAGS.preprocessing)
         for _ in range(2)
     ]
     dim = encoders[0].feature_dim

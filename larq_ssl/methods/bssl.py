@@ -240,8 +240,10 @@ def default_heads(
 ) -> dict[str, tf.keras.Model]:
     """The classifiers of BSSL (dense, BatchNorm, ReLU, dense) for these encoders, and the projector.
 
-    Where features are compared, a linear projector brings the student's to the teacher's width, and the student's
-    classifier sits on its output; where logits are compared there is none.
+    The student's classifier sits on a projector. Where features are compared it is linear and brings them to the
+    teacher's width. Where logits are compared it is a dense layer with ReLU as wide as the features, unless the encoder
+    ends in one as the released code's does (`extra_fc`): without either, the last shift of the encoder would be taken
+    out again by the classifier's BatchNorm and never learn.
 
     # Arguments
         teacher: The float encoder.
@@ -251,12 +253,15 @@ def default_heads(
         hidden_dim: Hidden units of both classifiers.
         synchronized: Whether their BatchNorm takes its statistics over all replicas.
     # Returns
-        `teacher_head`, `student_head` and for `features` also `projector`.
+        `teacher_head`, `student_head` and, unless the encoder makes it needless, `projector`.
     """
     heads, width = {}, student.feature_dim
     if feature_source == "features":
         width = teacher.feature_dim
         heads["projector"] = mlp_head("projector", student.feature_dim, [], width, batch_norm=False)
+    elif "extra_fc" not in student.named_outputs:
+        heads["projector"] = mlp_head("projector", width, [], width, batch_norm=False)
+        heads["projector"].add(tf.keras.layers.ReLU(name="relu"))
     for name, inputs in (("teacher_head", teacher.feature_dim), ("student_head", width)):
         heads[name] = mlp_head(name, inputs, [hidden_dim], classes, batch_norm=True, synchronized=synchronized)
     return heads
