@@ -88,7 +88,7 @@ class ViewPolicy:
 
 
 def _moco_v2(size: int) -> ViewPolicy:
-    """MoCo v2's "aug+" (spec ssl 1.1)."""
+    """MoCo v2's "aug+", as in its released code."""
     view = View(
         size,
         crop_scale=(0.2, 1.0),
@@ -103,7 +103,7 @@ def _moco_v2(size: int) -> ViewPolicy:
 
 
 def _bssl(size: int) -> ViewPolicy:
-    """What BSSL's released code does (spec bnn 2.4); the paper states none of it."""
+    """What BSSL's released code does; the paper states none of it."""
     view = View(
         size,
         crop_scale=(0.08, 1.0),

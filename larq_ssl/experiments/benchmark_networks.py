@@ -173,10 +173,11 @@ def prepare_extract(encoder: dict[str, Any], image_size: int, batch_size: int, p
     dataset = load_dataset("folder", "train", folder)
 
     def turn(steps: int) -> tuple[int, float]:
-        part = dataset.subset(np.arange(steps * batch_size) % dataset.size, "cycle")
-        started = time.perf_counter()
-        extract(network, part, image_size, batch_size)
-        return part.size, time.perf_counter() - started
+        # The first batch also begins the stream.
+        part = dataset.subset(np.arange((steps + 1) * batch_size) % dataset.size, "cycle")
+        times: list[float] = []
+        extract(network, part, image_size, batch_size, progress=lambda *_: times.append(time.perf_counter()))
+        return steps * batch_size, times[-1] - times[0]
 
     return turn
 

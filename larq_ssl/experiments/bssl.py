@@ -69,8 +69,10 @@ def prepare(run: RunFolder) -> training.Job:
         teacher_batch_norm=_TEACHER_BN.value,
     )
     before = stages.stage1_run(run)
+    # What is missing is told before what takes long: images before a teacher that has yet to be trained.
+    named = named_teacher(before)
     data = training.load_data(FLAGS.views)
-    teacher_folder = find_teacher(before)
+    teacher_folder = named or digits_teacher()
     teacher = load_encoder(teacher_folder)
     inputs = {"teacher": encoder_hash(teacher)}
     if before is not None:
@@ -130,20 +132,31 @@ def build(teacher: models.Encoder, balance: Balance) -> BSSL:
     )
 
 
-def find_teacher(before: RunFolder | None) -> pathlib.Path:
-    """The teacher's encoder folder: `--teacher`, that of stage 1, or on the digits one that is trained now.
+def digits_teacher() -> pathlib.Path:
+    """The encoder folder of the teacher that larq_ssl trains on the digits itself, now if it is not there yet.
+
+    # Raises
+        ValueError: If its training fails.
+    """
+    run = RunFolder("runs/moco/digits-resnet_18-v2/float")
+    if run.finished:
+        common.say(f"No --teacher is given: the one in {run.path} is used, trained with --seed={run.flags()['seed']}.")
+    else:
+        common.say(f"No --teacher is given, so one is trained on the digits first and kept in {run.path}:")
+        if common.run_command("moco", [f"--workdir={run.path}", f"--seed={FLAGS.seed}"]):
+            raise ValueError(f"The teacher in {run.path} could not be trained.")
+    return run.encoder("student")
+
+
+def named_teacher(before: RunFolder | None) -> pathlib.Path | None:
+    """The encoder folder of `--teacher` or of stage 1's; `None` on the digits, which need not name one.
 
     # Raises
         ValueError: If there is none, with what to do about it.
     """
     name = _TEACHER.value or (before.flags().get("teacher") if before is not None else None)
     if name is None and FLAGS.dataset == "digits":
-        run = RunFolder("runs/moco/digits-resnet_18-v2/float")
-        if not run.finished:
-            common.say(f"No --teacher is given, so one is trained on the digits first and kept in {run.path}:")
-            if common.run_command("moco", [f"--workdir={run.path}", f"--seed={FLAGS.seed}"]):
-                raise ValueError(f"The teacher in {run.path} could not be trained.")
-        name = str(run.path)
+        return None
     if name is None:
         raise ValueError(
             f"--teacher is missing: BSSL learns from a float network trained on {FLAGS.dataset}. Train one with "

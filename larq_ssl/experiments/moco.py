@@ -79,6 +79,11 @@ def prepare(run: RunFolder) -> training.Job:
     if FLAGS.batch_size % _GROUPS.value:
         raise ValueError(f"--batch_norm_groups must divide --batch_size={FLAGS.batch_size}, got {_GROUPS.value}.")
     data = training.load_data(FLAGS.views)
+    if _QUEUE.value >= data.train.size:
+        raise ValueError(
+            f"--queue_size must be well below the number of images ({data.train.size}), or the queue is full of the "
+            f"query's own image; got {_QUEUE.value}."
+        )
 
     def make() -> MoCo:
         method = build()

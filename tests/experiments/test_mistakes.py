@@ -10,7 +10,7 @@ from larq_ssl import models
 from larq_ssl.models.folder import save_encoder
 
 TINY = ("--epochs=1", "--steps_per_epoch=2", "--batch_size=32", "--width=0.125", "--image_size=8")
-MOCO = ("moco", "--queue_size=64", *TINY)
+MOCO = ("moco", "--queue_size=32", *TINY)
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +88,7 @@ CASES = {
             "--data_dir={}/broken",
             "--steps_per_epoch=1",
             "--knn_every=0",
+            "--queue_size=32",
             "--max_bad_images=0.05",
         ),
         2,
@@ -100,6 +101,13 @@ CASES = {
         2,
         "--queue_size must be a multiple of --batch_size=32",
     ),
+    "a queue as long as the data": ((*MOCO, "--queue_size=1408"), 2, "well below the number of images (1400)"),
+    "no teacher for other data": (
+        ("bssl", "--stage=1", "--dataset=cifar10", "--data_dir=nowhere"),
+        2,
+        "python -m larq_ssl.experiments.moco --dataset=cifar10",
+    ),
+    "a queue of all images": ((*MOCO, "--queue_size=1408"), 2, "--queue_size must be well below the number of images"),
     "MoCo in parts": ((*MOCO, "--accumulate=2"), 2, "accumulate must be 1 for MoCo"),
     "parts that do not fit": (bssl("--stage=1", "--accumulate=3"), 2, "--accumulate must divide --batch_size=32"),
     "BatchNorm groups that do not fit": ((*MOCO, "--batch_norm_groups=3"), 2, "--batch_norm_groups must divide"),
