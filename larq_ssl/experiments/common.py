@@ -121,13 +121,16 @@ def run_command(experiment: str, arguments: Sequence[str]) -> int:
     """Shows and runs another command of larq_ssl; returns its exit code. SIGTERM stops it, and then this process."""
     command = ["-m", f"larq_ssl.experiments.{experiment}", *arguments]
     say(f"$ python {' '.join(command)}")
-    process = subprocess.Popen([sys.executable, *command])
+    process: subprocess.Popen | None = None
 
     def hand_on(number: int, frame: FrameType | None) -> None:
+        if process is None:
+            sys.exit(SIGTERM_EXIT)
         process.send_signal(number)
 
     before = signal.signal(signal.SIGTERM, hand_on)
     try:
+        process = subprocess.Popen([sys.executable, *command])
         code = process.wait()
     finally:
         signal.signal(signal.SIGTERM, before)

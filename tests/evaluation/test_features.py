@@ -47,7 +47,16 @@ def encoder(**spec):
 def dataset(count=11, fingerprint="abc", name="made/up"):
     images = np.random.default_rng(0).integers(0, 256, (count, SIZE, SIZE, 3), np.uint8)
     labels = np.arange(count, dtype=np.int64) % 3
-    return ImageDataset(name, "val", 3, ("a", "b", "c"), fingerprint, labels, images=images)
+    return ImageDataset(
+        name=name,
+        split="val",
+        size=len(images),
+        classes=3,
+        class_names=("a", "b", "c"),
+        fingerprint=fingerprint,
+        targets=labels,
+        images=images,
+    )
 
 
 def runs(model):

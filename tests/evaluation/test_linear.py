@@ -58,7 +58,7 @@ def test_separable_data_are_separated():
         "learning_rate",
         *(
             f"lr_{rate}/{name}"
-            for rate in ("0.01", "0.1", "1", "10", "30")
+            for rate in ("0.001", "0.01", "0.1", "1", "10", "30")
             for name in ("last/top1", "last/top5", "best/top1", "best/top5", "best/epoch", "diverged")
         ),
     }
