@@ -39,6 +39,7 @@ _WIDTH = flags.DEFINE_float("width", 1.0, "Factor of the network's channels.", 0
 _STEM = flags.DEFINE_enum("stem", "imagenet", list(STEMS), "First layers of the networks.")
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", 224, "Side of the networks' images.", 8)
 _BATCH = flags.DEFINE_integer("batch_size", None, "Images per step; by default 8, for the pipeline 64.", 1)
+_METHODS = flags.DEFINE_bool("methods", True, "Also measure the training steps of MoCo and BSSL, which take longest.")
 _VIEWS = flags.DEFINE_list("views", ["bssl", "moco_v2"], "View policies of the pipeline.")
 _SMALL = flags.DEFINE_string("small_images", None, "Folder with train/ to make views of 32 px of; by default made up.")
 _PHOTOGRAPHS = flags.DEFINE_string("photographs", None, "Likewise for views of 224 px, and for the extraction.")
@@ -63,7 +64,7 @@ def groups(folders: dict[int, pathlib.Path]) -> dict[str, list[Variant]]:
     }
     size, batch_size, precisions = _IMAGE_SIZE.value, _BATCH.value or 8, _PRECISIONS.value
     if _WHAT.value == "train_step":
-        return benchmark_networks.train_step_groups(encoder, size, batch_size, precisions)
+        return benchmark_networks.train_step_groups(encoder, size, batch_size, precisions, _METHODS.value)
     return benchmark_networks.encode_groups(encoder, size, batch_size, precisions, str(folders[224]))
 
 

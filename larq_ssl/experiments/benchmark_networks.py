@@ -38,15 +38,19 @@ def _loss(features: tf.Tensor) -> tf.Tensor:
 
 
 def train_step_groups(
-    encoder: dict[str, Any], image_size: int, batch_size: int, precisions: Sequence[str]
+    encoder: dict[str, Any], image_size: int, batch_size: int, precisions: Sequence[str], methods: bool = True
 ) -> dict[str, list[Variant]]:
     """Variants of a training step by precision, the reference first.
 
     # Arguments
         encoder: Arguments of `larq_ssl.models.build`.
         precisions: Names of Keras precision policies.
+        methods: Whether to measure MoCo and BSSL too.
     """
     common = {"encoder": encoder, "image_size": image_size, "batch_size": batch_size}
+    fits = {"fit: the same step": "encoder"}
+    if methods:
+        fits |= {"fit: MoCo v2": "moco", "fit: BSSL, ResNet-50 teacher": "bssl"}
     return {
         precision: [
             Variant("bare: forward, backward, Keras's Adam", prepare_bare, {**common, "precision": precision}),
@@ -55,11 +59,7 @@ def train_step_groups(
             ),
             *(
                 Variant(name, prepare_fit, {**common, "precision": precision, "method": method})
-                for name, method in (
-                    ("fit: the same step", "encoder"),
-                    ("fit: MoCo v2", "moco"),
-                    ("fit: BSSL, ResNet-50 teacher", "bssl"),
-                )
+                for name, method in fits.items()
             ),
         ]
         for precision in precisions
