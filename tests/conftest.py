@@ -19,5 +19,6 @@ def _fresh_keras():
     """No test sees the graph, the precision policy or the seed of another."""
     tf.keras.backend.clear_session()
     tf.keras.mixed_precision.set_global_policy("float32")
+    tf.keras.utils.set_random_seed(0)
     yield
     tf.keras.mixed_precision.set_global_policy("float32")
