@@ -20,6 +20,7 @@ _MODULES = (
     "quantizers",
     "roles",
     "schedules",
+    "torch_import",
 )
 
 __all__ = ["__version__", *_MODULES]

@@ -1,5 +1,6 @@
 """Projection heads and classifiers: small networks on top of an encoder, never part of it."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -10,6 +11,35 @@ from larq_ssl import layers
 INITIALIZERS = ("kaiming", "pytorch", "normal_0.01")
 
 
+@dataclasses.dataclass(frozen=True)
+class HeadSpec:
+    """All that is needed to build a head again, apart from its weights; see `mlp_head`."""
+
+    name: str
+    input_dim: int
+    hidden_dims: tuple[int, ...]
+    output_dim: int
+    batch_norm: bool
+    output_relu: bool = False
+    output_bias: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "hidden_dims", tuple(self.hidden_dims))
+        for argument, width in [("input_dim", self.input_dim), ("output_dim", self.output_dim)]:
+            if not _is_count(width):
+                raise ValueError(f"{argument} must be positive, got {width}.")
+        if not all(_is_count(width) for width in self.hidden_dims):
+            raise ValueError(f"hidden_dims must be positive, got {self.hidden_dims}.")
+        for argument in ("batch_norm", "output_relu", "output_bias"):
+            value = getattr(self, argument)
+            if not isinstance(value, bool):
+                raise ValueError(f"{argument} must be True or False, got {value!r}.")
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
 def mlp_head(
     name: str,
     input_dim: int,
@@ -18,6 +48,8 @@ def mlp_head(
     batch_norm: bool,
     kernel_initializer: str = "kaiming",
     synchronized: bool = False,
+    output_relu: bool = False,
+    output_bias: bool = True,
 ) -> tf.keras.Sequential:
     """A multi-layer perceptron: (dense - [batch norm] - ReLU) for each hidden layer, then a dense layer.
 
@@ -36,8 +68,10 @@ def mlp_head(
         kernel_initializer: `kaiming`: normal with deviation sqrt(2 / inputs), biases 0. `pytorch`: kernels
             and biases uniform within 1 / sqrt(inputs). `normal_0.01`: normal with deviation 0.01, biases 0.
         synchronized: Whether batch norm takes its statistics over all replicas.
+        output_relu: Whether a ReLU follows the last dense layer.
+        output_bias: Whether the last dense layer has a bias; prototypes, which are directions, have none.
     # Returns
-        A built model `[batch, input_dim] -> [batch, output_dim]`.
+        A built model `[batch, input_dim] -> [batch, output_dim]`, whose attribute `spec` is its `HeadSpec`.
     # Raises
         ValueError: If a width is not positive or the initializer is unknown.
     # References
@@ -49,11 +83,7 @@ def mlp_head(
         references the unbiased one: inference differs by the factor (batch - 1) / batch in the variance,
         training not at all.
     """
-    for argument, width in [("input_dim", input_dim), ("output_dim", output_dim)]:
-        if width < 1:
-            raise ValueError(f"{argument} must be positive, got {width}.")
-    if any(width < 1 for width in hidden_dims):
-        raise ValueError(f"hidden_dims must be positive, got {tuple(hidden_dims)}.")
+    spec = HeadSpec(name, input_dim, tuple(hidden_dims), output_dim, batch_norm, output_relu, output_bias)
     model = tf.keras.Sequential(name=name)
     model.add(tf.keras.Input([input_dim]))
     inputs = input_dim
@@ -63,8 +93,16 @@ def mlp_head(
             model.add(layers.batch_norm(f"bn{index}", synchronized=synchronized))
         model.add(tf.keras.layers.ReLU(name=f"relu{index}"))
         inputs = width
-    model.add(_dense(f"dense{len(hidden_dims) + 1}", inputs, output_dim, kernel_initializer, use_bias=True))
+    model.add(_dense(f"dense{len(hidden_dims) + 1}", inputs, output_dim, kernel_initializer, use_bias=output_bias))
+    if output_relu:
+        model.add(tf.keras.layers.ReLU(name="relu"))
+    model.spec = spec
     return model
+
+
+def build_head(spec: HeadSpec) -> tf.keras.Sequential:
+    """The head that a spec describes, with fresh weights."""
+    return mlp_head(**dataclasses.asdict(spec))
 
 
 def _dense(name: str, inputs: int, outputs: int, initializer: str, use_bias: bool) -> tf.keras.layers.Dense:

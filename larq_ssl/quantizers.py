@@ -1,4 +1,4 @@
-"""The weight quantizers of ReActNet, which Larq lacks."""
+"""The weight quantizers of the papers that Larq lacks."""
 
 from collections.abc import Callable
 
@@ -12,40 +12,47 @@ class MagnitudeSign(larq.quantizers.Quantizer):
 
     \\[ q(w) = \alpha \, \mathrm{sign}(w), \quad \alpha = \mathrm{mean}(|w|) \\]
 
-    The mean is over all axes but the last, and no gradient flows through it. The straight-through gradient is
+    The mean is over all axes but the last. The straight-through gradient is
 
-    \\[ \frac{\partial q(w)}{\partial w} = \alpha^{s} \cdot 1_{|w| \leq 1}^{c} \\]
+    \\[ \frac{\partial q(w)}{\partial w} = \alpha^{s} \cdot 1_{|w| \leq 1}^{c} + \frac{m}{n} \\]
 
-    with \\(s\\) = `scale_in_grad` and \\(c\\) = `clip_grad`. `larq.quantizers.MagnitudeAwareSign` has both
-    factors, the official ReActNet only the mask, BURN only the scale.
+    with \\(s\\) = `scale_in_grad`, \\(c\\) = `clip_grad` and \\(m\\) = `mean_in_grad`, \\(n\\) weights in a filter.
+    Bi-Real-Net and `larq.quantizers.MagnitudeAwareSign` have both factors, the official ReActNet only the mask,
+    BURN only the scale, XNOR-Net all three.
 
     Differences from the papers: \\(\mathrm{sign}(0) = +1\\), so that a kernel is always binary.
 
     # Arguments
         scale_in_grad: Whether the gradient is multiplied by the scale of the filter.
-        clip_grad: Whether weights beyond ±1 get no gradient.
+        clip_grad: Whether weights beyond ±1 get no gradient through the sign.
+        mean_in_grad: Whether the gradient has XNOR-Net's term for the scale, \\(1 / n\\).
     # References
         - ReActNet: Towards Precise Binary Neural Network with Generalized Activation Functions, Sec. 4
         - BSSL, Sec. 4 (released code)
+        - XNOR-Net: ImageNet Classification Using Binary Convolutional Neural Networks, Sec. 3.1
     """
 
     precision = 1
 
-    def __init__(self, scale_in_grad: bool = False, clip_grad: bool = True, **kwargs) -> None:  # type: ignore[no-untyped-def]
+    def __init__(  # type: ignore[no-untyped-def]
+        self, scale_in_grad: bool = False, clip_grad: bool = True, mean_in_grad: bool = False, **kwargs
+    ) -> None:
         super().__init__(**kwargs)
         self.scale_in_grad = scale_in_grad
         self.clip_grad = clip_grad
+        self.mean_in_grad = mean_in_grad
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Quantised weights, in the dtype of the weights."""
-        return _magnitude_sign(inputs, self.scale_in_grad, self.clip_grad)
+        return _magnitude_sign(inputs, self.scale_in_grad, self.clip_grad, self.mean_in_grad)
 
     def get_config(self) -> dict:
         """The arguments, for serialisation."""
-        return {**super().get_config(), "scale_in_grad": self.scale_in_grad, "clip_grad": self.clip_grad}
+        switches = ("scale_in_grad", "clip_grad", "mean_in_grad")
+        return {**super().get_config(), **{switch: getattr(self, switch) for switch in switches}}
 
 
-def _magnitude_sign(weights: tf.Tensor, scale_in_grad: bool, clip_grad: bool) -> tf.Tensor:
+def _magnitude_sign(weights: tf.Tensor, scale_in_grad: bool, clip_grad: bool, mean_in_grad: bool) -> tf.Tensor:
     @tf.custom_gradient
     def quantize(latent: tf.Tensor) -> tuple[tf.Tensor, Callable]:
         axes = list(range(latent.shape.rank - 1))
@@ -53,11 +60,11 @@ def _magnitude_sign(weights: tf.Tensor, scale_in_grad: bool, clip_grad: bool) ->
         scale = tf.cast(tf.reduce_mean(magnitude, axis=axes, keepdims=True), latent.dtype)
 
         def grad(upstream: tf.Tensor) -> tf.Tensor:
-            if scale_in_grad:
-                upstream *= scale
+            through_sign = upstream * scale if scale_in_grad else upstream
             if clip_grad:
-                upstream = tf.where(tf.abs(latent) <= 1, upstream, tf.zeros_like(upstream))
-            return upstream
+                through_sign = tf.where(tf.abs(latent) <= 1, through_sign, tf.zeros_like(upstream))
+            weights_per_filter = latent.shape.num_elements() // latent.shape[-1]
+            return through_sign + upstream / weights_per_filter if mean_in_grad else through_sign
 
         return scale * larq.math.sign(latent), grad
 

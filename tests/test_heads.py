@@ -48,6 +48,15 @@ def test_is_the_formula():
     np.testing.assert_allclose(head(inputs), expected, atol=1e-5)
 
 
+def test_prototypes_are_a_matrix():
+    head = mlp_head("prototypes", 6, [], 9, batch_norm=False, output_bias=False)
+    inputs = np.random.default_rng(0).normal(size=(3, 6)).astype(np.float32)
+    (kernel,) = head.get_weights()
+    np.testing.assert_allclose(head(inputs), inputs @ kernel, atol=1e-5)
+    with pytest.raises(ValueError, match="output_bias must be True or False, got 'no'"):
+        mlp_head("prototypes", 6, [], 9, batch_norm=False, output_bias="no")
+
+
 def test_output_does_not_change_with_a_shift_before_the_batch_norm_and_moments_are_as_documented():
     head = mlp_head("head", 6, [5], 4, batch_norm=True)
     inputs = np.random.default_rng(0).normal(size=(8, 6)).astype(np.float32)

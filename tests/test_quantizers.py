@@ -68,14 +68,16 @@ def test_scale_is_the_mean_magnitude_of_each_filter(p1):
 
 @pytest.mark.parametrize("scale_in_grad", [False, True])
 @pytest.mark.parametrize("clip_grad", [False, True])
-def test_the_two_switches_of_the_gradient(scale_in_grad, clip_grad):
+@pytest.mark.parametrize("mean_in_grad", [False, True])
+def test_the_switches_of_the_gradient(scale_in_grad, clip_grad, mean_in_grad):
     weights = tf.constant([[0.5], [-2.0], [1.0]])
     with tf.GradientTape() as tape:
         tape.watch(weights)
-        outputs = MagnitudeSign(scale_in_grad, clip_grad)(weights)
+        outputs = MagnitudeSign(scale_in_grad, clip_grad, mean_in_grad)(weights)
     scale = 3.5 / 3
     upstream = tf.constant([[3.0], [7.0], [5.0]])
     expected = np.array([[3.0], [0.0 if clip_grad else 7.0], [5.0]]) * (scale if scale_in_grad else 1.0)
+    expected += upstream / 3 if mean_in_grad else 0.0
     np.testing.assert_allclose(tape.gradient(outputs, weights, upstream), expected, rtol=1e-6)
 
 
@@ -99,7 +101,7 @@ def test_low_precision(dtype):
 
 def test_larq_knows_it():
     assert MagnitudeSign().precision == 1
-    config = larq.quantizers.serialize(MagnitudeSign(scale_in_grad=True, clip_grad=False))
+    config = larq.quantizers.serialize(MagnitudeSign(scale_in_grad=True, clip_grad=False, mean_in_grad=True))
     restored = larq.quantizers.get(config)
     assert isinstance(restored, MagnitudeSign)
-    assert (restored.scale_in_grad, restored.clip_grad) == (True, False)
+    assert (restored.scale_in_grad, restored.clip_grad, restored.mean_in_grad) == (True, False, True)

@@ -63,7 +63,7 @@ class LayerStore:
         Arguments called `..._initializer` are functions that make the initialiser.
         """
         if name not in self._layers:
-            if make is batch_norm:
+            if make in (batch_norm, tf.keras.layers.BatchNormalization):
                 arguments["synchronized"] = self._synchronized
             for argument in arguments:
                 if argument.endswith("_initializer"):
@@ -81,11 +81,13 @@ class Architecture:
             first, as a function of preprocessed images.
         binarizations: The modes in which the network exists.
         extra_fc: Whether a dense layer with ReLU, as wide as the features, follows the pooling.
+        adjustable: Whether it exists with other stems and widths than the published ones.
     """
 
     trunk: Callable[[tf.Tensor, EncoderSpec, LayerStore], dict[str, tf.Tensor]]
     binarizations: tuple[str, ...] = BINARIZATIONS
     extra_fc: bool = False
+    adjustable: bool = True
 
 
 @tf.keras.utils.register_keras_serializable(package="larq_ssl")
@@ -112,7 +114,7 @@ class Encoder(tf.keras.Model):
         inputs = tf.keras.Input((spec.image_size, spec.image_size, 3), dtype="float32", name="image")
         named = _named_outputs(inputs, architecture, spec, layers)
         feature_name = "extra_fc" if architecture.extra_fc else "pooled"
-        super().__init__(inputs, named["logits" if spec.classes else feature_name], name=spec.name)
+        super().__init__(inputs, named["logits" if spec.classes else feature_name], name=_model_name(spec))
         self.spec = spec
         self.feature_dim = int(named[feature_name].shape[-1])
         # Keras would wrap a dict to track it in checkpoints.
@@ -148,6 +150,10 @@ class Encoder(tf.keras.Model):
         from larq_ssl.models.registry import build  # the registry imports the architectures, which import us
 
         return build(**config["spec"])
+
+
+def _model_name(spec: EncoderSpec) -> str:
+    return spec.name.replace(":", "_")  # no scope of TensorFlow may have a colon
 
 
 def _named_outputs(

@@ -3,22 +3,21 @@
 Differences from the papers: fresh kernels have the same distribution in all three binarization modes (that of
 the official step 1, PyTorch's default), so that twins start equal; the official step 2 draws fresh binary
 kernels from `0.001 * U[0, 1)`, all signs positive, and inherits none of step 1's; here it inherits all 31.
-Layers at stride 2 pad at the end (Keras's "same") instead of on both sides; see `rotate_input`.
+Layers at stride 2 pad at the end (Keras's "same") instead of on both sides; see `rotate_input`. The float twin
+(`binarization="none"`), which the papers do not have, has nothing in the place of the signs; their thresholds
+are there, for transfers, but are not trained.
 
 # References
     - ReActNet: Towards Precise Binary Neural Network with Generalized Activation Functions (ECCV 2020)
     - BSSL, Sec. 4 (released code, named BURN)
 """
 
-import dataclasses
 import functools
-import logging
-from collections.abc import Callable
 
-import larq
 import tensorflow as tf
 
 from larq_ssl.layers import ChannelBias, RPReLU, batch_norm
+from larq_ssl.models.convolutions import BinaryFamily, binary_conv, float_conv
 from larq_ssl.models.encoder import Architecture, EncoderSpec, LayerStore
 from larq_ssl.quantizers import MagnitudeSign
 
@@ -27,99 +26,28 @@ _LAYERS = tf.keras.layers
 # Channels of blocks 1 to 13 as multiples of the stem's, and their strides.
 _BLOCKS = ((2, 1), (4, 2), (4, 1), (8, 2), (8, 1), (16, 2), *[(16, 1)] * 5, (32, 2), (32, 1))
 
-
-@dataclasses.dataclass(frozen=True)
-class BinaryFamily:
-    """How a family of networks binarises and starts.
-
-    # Arguments
-        input_quantizer: Larq's name of the sign with its straight-through estimator.
-        scale_in_grad: See `MagnitudeSign`.
-        clip_grad: See `MagnitudeSign`.
-        initializer: Makes the initialiser of a convolution's kernel.
-    """
-
-    input_quantizer: str
-    scale_in_grad: bool
-    clip_grad: bool
-    initializer: Callable[[], tf.keras.initializers.Initializer]
-
-
 OFFICIAL = BinaryFamily(
     input_quantizer="approx_sign",
-    scale_in_grad=False,
-    clip_grad=True,
-    # PyTorch's default: uniform within ±1/sqrt(fan_in).
-    initializer=functools.partial(
-        tf.keras.initializers.VarianceScaling, scale=1 / 3, mode="fan_in", distribution="uniform"
-    ),
+    kernel_quantizer=functools.partial(MagnitudeSign, scale_in_grad=False, clip_grad=True),
+    rsign_rprelu=True,
 )
 BURN = BinaryFamily(
     input_quantizer="ste_sign",
-    scale_in_grad=True,
-    clip_grad=False,
+    kernel_quantizer=functools.partial(MagnitudeSign, scale_in_grad=True, clip_grad=False),
     initializer=functools.partial(
         tf.keras.initializers.VarianceScaling, scale=2.0, mode="fan_in", distribution="untruncated_normal"
     ),
+    rsign_rprelu=True,
 )
 
 
-def binary_conv(
-    name: str,
-    filters: int,
-    kernel_size: int,
-    strides: int,
-    binarization: str,
-    family: BinaryFamily,
-    kernel_initializer: tf.keras.initializers.Initializer | str,
-) -> larq.layers.QuantConv2D:
-    """A convolution without bias whose input is binary in stage 1, and whose kernel too in stage 2."""
-    kernel_quantizer = None
-    if binarization == "full":
-        kernel_quantizer = MagnitudeSign(scale_in_grad=family.scale_in_grad, clip_grad=family.clip_grad)
-    log = logging.getLogger("larq.layers_base")
-    log.addFilter(_is_not_about_constraints)
-    try:
-        return larq.layers.QuantConv2D(
-            filters,
-            kernel_size,
-            strides=strides,
-            padding="same",
-            pad_values=0.0,
-            use_bias=False,
-            input_quantizer=None if binarization == "none" else family.input_quantizer,
-            kernel_quantizer=kernel_quantizer,
-            kernel_initializer=kernel_initializer,
-            name=name,
-        )
-    finally:
-        log.removeFilter(_is_not_about_constraints)
+def rsign_bias(layers: LayerStore, name: str, binarization: str) -> ChannelBias:
+    """The threshold of an RSign, which nothing trains where there is no sign.
 
-
-def _is_not_about_constraints(record: logging.LogRecord) -> bool:
-    # Larq asks for a constraint that clips latent weights; the official code has none, so nor do we.
-    return "without setting `kernel_constraint`" not in record.getMessage()
-
-
-def float_conv(
-    layers: LayerStore,
-    name: str,
-    filters: int,
-    kernel_size: int,
-    strides: int,
-    initializer: Callable[[], tf.keras.initializers.Initializer],
-) -> tf.keras.layers.Conv2D:
-    """A real-valued convolution without bias."""
-    return layers(
-        _LAYERS.Conv2D,
-        name,
-        filters=filters,
-        kernel_size=kernel_size,
-        strides=strides,
-        padding="same",
-        use_bias=False,
-        kernel_initializer=initializer,
-    )
+    In the float twin it would be a shift before a convolution and BatchNormalization, which take it away again:
+    before a 1x1 its gradient is nothing but rounding, and Adam makes whole steps of that.
+    """
+    return layers(ChannelBias, name, trainable=binarization != "none")
 
 
 def react_block(
@@ -134,16 +62,7 @@ def react_block(
     """A 3x3 and a 1x1 convolution with a shortcut around each; the 1x1 is two where the channels double."""
 
     def conv(branch: tf.Tensor, suffix: str, kernel_size: int, strides: int = 1) -> tf.Tensor:
-        make = functools.partial(binary_conv, binarization=binarization, family=family)
-        layer = layers(
-            make,
-            f"{name}/{suffix}",
-            filters=channels,
-            kernel_size=kernel_size,
-            strides=strides,
-            kernel_initializer=family.initializer,
-        )
-        return layer(branch)
+        return binary_conv(layers, f"{name}/{suffix}", channels, kernel_size, strides, binarization, family)(branch)
 
     channels = x.shape[-1]
     if filters not in (channels, 2 * channels):
@@ -151,11 +70,11 @@ def react_block(
     shortcut = x
     if strides == 2:
         shortcut = layers(_LAYERS.AveragePooling2D, f"{name}/shortcut/pool", padding="same")(x)
-    branch = layers(ChannelBias, f"{name}/sign1")(x)
+    branch = rsign_bias(layers, f"{name}/sign1", binarization)(x)
     branch = layers(batch_norm, f"{name}/bn1")(conv(branch, "conv3x3", 3, strides))
     x = layers(_LAYERS.Add, f"{name}/add1")([branch, shortcut])
     x = layers(RPReLU, f"{name}/act1")(x)
-    branch = layers(ChannelBias, f"{name}/sign2")(x)
+    branch = rsign_bias(layers, f"{name}/sign2", binarization)(x)
     halves = []
     for half in ("",) if filters == channels else ("_a", "_b"):
         y = layers(batch_norm, f"{name}/bn2{half}")(conv(branch, f"conv1x1{half}", 1))

@@ -1,16 +1,23 @@
 """All networks by name."""
 
-from larq_ssl.models.birealnet import REACTNET_18
+from larq_ssl.models import zoo
+from larq_ssl.models.birealnet import BIREALNET_18, BIREALNET_34, REACTNET_18, REACTNET_34
 from larq_ssl.models.encoder import Encoder, EncoderSpec, LayerStore
 from larq_ssl.models.reactnet import REACTNET_A, REACTNET_A_BURN
 from larq_ssl.models.resnet import RESNET_18, RESNET_50
+from larq_ssl.models.xnornet import XNOR_18
 
 ARCHITECTURES = {
     "reactnet_a": REACTNET_A,
     "reactnet_a_burn": REACTNET_A_BURN,
     "reactnet_18": REACTNET_18,
+    "reactnet_34": REACTNET_34,
+    "birealnet_18": BIREALNET_18,
+    "birealnet_34": BIREALNET_34,
+    "xnor_18": XNOR_18,
     "resnet_18": RESNET_18,
     "resnet_50": RESNET_50,
+    **zoo.ARCHITECTURES,
 }
 
 
@@ -31,8 +38,8 @@ def build(
         name: One of `larq_ssl.models.ARCHITECTURES`.
         image_size: Height and width of the images; `None` for any (training with several sizes).
         binarization: `"none"` (the float twin), `"activations"` (stage 1) or `"full"` (stage 2).
-        stem: `"imagenet"`, or `"cifar"` (3x3 convolution of stride 1, no pooling) for small images.
-        width: Factor of the channels, which are rounded to multiples of 8.
+        stem: `"imagenet"`, or `"cifar"` (3x3 convolution of stride 1, no pooling) for small images; not for `zoo:`.
+        width: Factor of the channels, which are rounded to multiples of 8; not for `zoo:`.
         preprocessing: See `larq_ssl.layers.Preprocessing`.
         classes: Number of classes of a last dense layer; `None` for features.
         rotate_input: Whether images are turned by 180 degrees first, as networks imported from PyTorch need.
@@ -54,9 +61,14 @@ def build_blank(spec: EncoderSpec) -> Encoder:
 
 def _build(spec: EncoderSpec, layers: LayerStore) -> Encoder:
     if spec.name not in list(ARCHITECTURES):
-        raise ValueError(f"`name` must be one of {list(ARCHITECTURES)}, not {spec.name!r}.")
+        reason = zoo.REFUSED.get(str(spec.name), "")
+        raise ValueError(f"`name` must be one of {list(ARCHITECTURES)}, not {spec.name!r}{reason}.")
     architecture = ARCHITECTURES[spec.name]
     if spec.binarization not in architecture.binarizations:
         allowed = list(architecture.binarizations)
         raise ValueError(f"`binarization` of {spec.name} must be one of {allowed}, not {spec.binarization!r}.")
+    for argument, published in (("stem", "imagenet"), ("width", 1.0)):
+        value = getattr(spec, argument)
+        if not architecture.adjustable and value != published:
+            raise ValueError(f"`{argument}` of {spec.name} must be {published!r}, as it was published, not {value!r}.")
     return Encoder(architecture, spec, layers)

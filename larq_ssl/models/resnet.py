@@ -16,8 +16,8 @@ import functools
 import tensorflow as tf
 
 from larq_ssl.layers import WindowCentres, batch_norm
+from larq_ssl.models.convolutions import float_conv
 from larq_ssl.models.encoder import Architecture, EncoderSpec, LayerStore
-from larq_ssl.models.reactnet import float_conv
 
 _LAYERS = tf.keras.layers
 # (kernel size, multiple of the stage's channels) of the convolutions of a block.

@@ -78,7 +78,16 @@ def copy_weights(source: tf.keras.Model, target: tf.keras.Model) -> TransferRepo
     """Copies all weights of one network into another with the same names and shapes.
 
     The binarization may differ: this is how stage 2 starts from stage 1.
+
+    # Raises
+        ValueError: as `assign_weights`, and if one of two encoders turns its images and the other does not.
     """
+    turns = [getattr(getattr(model, "spec", None), "rotate_input", None) for model in (source, target)]
+    if None not in turns and turns[0] != turns[1]:
+        raise ValueError(
+            f"`rotate_input` is {turns[0]} in `{source.name}` and {turns[1]} in `{target.name}`: the kernels of one "
+            "are turned by 180 degrees, those of the other are not."
+        )
     return assign_weights(target, {key: weight.numpy() for key, weight in named_weights(source).items()})
 
 

@@ -9,7 +9,16 @@ import pytest
 import tensorflow as tf
 
 from larq_ssl import models
-from larq_ssl.models.folder import encoder_hash, load_encoder, load_weights, save_encoder, save_weights
+from larq_ssl.heads import mlp_head
+from larq_ssl.models.folder import (
+    encoder_hash,
+    load_encoder,
+    load_head,
+    load_weights,
+    save_encoder,
+    save_head,
+    save_weights,
+)
 from larq_ssl.models.transfer import copy_weights, named_weights
 
 
@@ -185,3 +194,45 @@ def test_heads_use_the_same_files(tmp_path):
         assert archive.namelist() == ["dense1/kernel.npy", "dense1/bias.npy"]
     save_weights(heads[1], tmp_path / "again.npz")
     assert (tmp_path / "again.npz").read_bytes() == (tmp_path / "heads" / "student.npz").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"hidden_dims": [7], "batch_norm": False},
+        {"hidden_dims": [7, 5], "batch_norm": True},
+        {"hidden_dims": [], "batch_norm": False, "output_relu": True},
+        {"hidden_dims": [], "batch_norm": False, "output_bias": False},
+    ],
+)
+def test_round_trip_of_a_head(tmp_path, arguments):
+    head = mlp_head("student_head", 6, output_dim=4, **arguments)
+    rng = np.random.default_rng(0)
+    for variable in head.weights:
+        variable.assign(rng.uniform(0.5, 1.5, variable.shape))
+    save_head(head, tmp_path / "head")
+    restored = load_head(tmp_path / "head", name="teacher_head")
+    assert restored.name == restored.spec.name == "teacher_head"
+    assert load_head(tmp_path / "head").spec == head.spec
+    x = rng.normal(size=(3, 6)).astype(np.float32)
+    expected = head(x).numpy()
+    assert np.ptp(expected) > 0
+    np.testing.assert_array_equal(restored(x), expected)
+
+
+@pytest.mark.parametrize(
+    ("alter", "message"),
+    [
+        (lambda text: text.replace("larq_ssl head", "other"), "is not the description of a head: `format`"),
+        (lambda text: text.replace('"output_dim": 4', '"output_dim": 0'), "output_dim must be positive, got 0"),
+        (lambda text: text.replace('"output_dim": 4', '"output_dim": 5'), "does not fit"),
+        (lambda text: text.replace('"output_dim"', '"outputs"'), "`spec` must have exactly the keys"),
+        (lambda text: text[:20], "is not the description of a head"),
+    ],
+)
+def test_a_damaged_head_is_refused(tmp_path, alter, message):
+    save_head(mlp_head("head", 6, [5], 4, batch_norm=False), tmp_path / "head")
+    file = tmp_path / "head" / "head.json"
+    file.write_text(alter(file.read_text()))
+    with pytest.raises(ValueError, match=message):
+        load_head(tmp_path / "head")

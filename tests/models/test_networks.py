@@ -1,7 +1,5 @@
 """Whole networks against the official code, at the weights that a rule draws."""
 
-import zlib
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -28,34 +26,6 @@ def n3():
     return golden.load("n3_networks")
 
 
-@pytest.fixture(scope="module")
-def rules():
-    return golden.load_json("n3_weights")
-
-
-@pytest.fixture(scope="module")
-def draw():
-    drawn = {}  # the networks share most of their weights
-
-    def draw_weights(entries, seed_prefix):
-        return {entry["name"].split("/", 1)[1]: draw_one(entry, seed_prefix) for entry in entries}
-
-    def draw_one(entry, seed_prefix):
-        rule, name = entry["rule"], entry["name"]
-        if name not in drawn:
-            random = np.random.RandomState(zlib.crc32((seed_prefix + name).encode()) & 0xFFFFFFFF)
-            if rule["kind"] == "normal":
-                array = rule["loc"] + random.normal(0.0, rule["scale"], size=entry["shape"])
-            else:
-                array = random.uniform(rule["low"], rule["high"], size=entry["shape"])
-            drawn[name] = array.astype(np.float32)
-            first = entry["check"]["first"]
-            np.testing.assert_array_equal(drawn[name].ravel()[: len(first)], np.float32(first))
-        return drawn[name]
-
-    return draw_weights
-
-
 def _block_outputs(encoder):
     """The output of each block, in order; of ReActNet-A that of the stem first."""
     last = {}
@@ -69,9 +39,9 @@ def _block_outputs(encoder):
 
 
 @pytest.mark.parametrize("net", NETWORKS)
-def test_network(n3, rules, draw, net):
+def test_network(n3, net):
     name, binarization, channels, eval_tolerance, train_tolerance = NETWORKS[net]
-    weights = draw(rules["networks"][net], rules["seed_prefix"])
+    weights = golden.network_weights(net)
     expected = {key[len(net) + 1 :]: array for key, array in n3.items() if key.startswith(f"{net}/")}
     encoder = models.build(
         name,

@@ -105,6 +105,11 @@ def test_another_network_is_refused(target, other):
         copy_weights(_small(**other), target)
 
 
+def test_turned_kernels_are_not_mixed_with_others(target):
+    with pytest.raises(ValueError, match="`rotate_input` is True in `reactnet_18` and False in `reactnet_18`"):
+        copy_weights(_small(rotate_input=True), target)
+
+
 def test_rotate_kernels():
     arrays = {"conv/kernel": np.arange(18.0).reshape(3, 3, 2, 1), "fc/kernel": np.arange(6.0).reshape(3, 2)}
     turned = rotate_kernels(arrays)

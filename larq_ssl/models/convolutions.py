@@ -1,0 +1,98 @@
+"""The convolutions of all networks: binary ones in three modes, and real-valued ones."""
+
+import dataclasses
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import larq
+import tensorflow as tf
+
+from larq_ssl.models.encoder import LayerStore
+
+Initializer: TypeAlias = tf.keras.initializers.Initializer
+
+# Uniform within ±1/sqrt(fan_in).
+pytorch_default: Callable[[], Initializer] = functools.partial(
+    tf.keras.initializers.VarianceScaling, scale=1 / 3, mode="fan_in", distribution="uniform"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class BinaryFamily:
+    """How a family of networks binarises and starts.
+
+    # Arguments
+        input_quantizer: Larq's name of the sign with its straight-through estimator.
+        kernel_quantizer: Makes the quantizer of a kernel.
+        initializer: Makes the initialiser of a convolution's kernel.
+        float_activation: What takes the place of the sign under `binarization="none"`; `None` for nothing.
+        rsign_rprelu: Whether signs have a learnable threshold (RSign) and sums an RPReLU, as in ReActNet.
+    """
+
+    input_quantizer: str
+    kernel_quantizer: Callable[[], larq.quantizers.Quantizer]
+    initializer: Callable[[], Initializer] = pytorch_default
+    float_activation: Callable[[tf.Tensor], tf.Tensor] | None = None
+    rsign_rprelu: bool = False
+
+
+def binary_conv(
+    layers: LayerStore,
+    name: str,
+    filters: int,
+    kernel_size: int,
+    strides: int,
+    binarization: str,
+    family: BinaryFamily,
+) -> larq.layers.QuantConv2D:
+    """A convolution without bias whose input is binary in stage 1, and whose kernel too in stage 2."""
+    return layers(
+        _unconstrained_conv,
+        name,
+        filters=filters,
+        kernel_size=kernel_size,
+        strides=strides,
+        padding="same",
+        pad_values=0.0,
+        use_bias=False,
+        input_quantizer=family.float_activation if binarization == "none" else family.input_quantizer,
+        kernel_quantizer=family.kernel_quantizer() if binarization == "full" else None,
+        kernel_initializer=family.initializer,
+    )
+
+
+def float_conv(
+    layers: LayerStore,
+    name: str,
+    filters: int,
+    kernel_size: int,
+    strides: int,
+    initializer: Callable[[], Initializer],
+) -> tf.keras.layers.Conv2D:
+    """A real-valued convolution without bias."""
+    return layers(
+        tf.keras.layers.Conv2D,
+        name,
+        filters=filters,
+        kernel_size=kernel_size,
+        strides=strides,
+        padding="same",
+        use_bias=False,
+        kernel_initializer=initializer,
+    )
+
+
+def _unconstrained_conv(**arguments: Any) -> larq.layers.QuantConv2D:
+    log = logging.getLogger("larq.layers_base")
+    log.addFilter(_is_not_about_constraints)
+    try:
+        return larq.layers.QuantConv2D(**arguments)
+    finally:
+        log.removeFilter(_is_not_about_constraints)
+
+
+def _is_not_about_constraints(record: logging.LogRecord) -> bool:
+    # Larq asks for a constraint that clips latent weights; the papers have none, so nor do we.
+    return "without setting `kernel_constraint`" not in record.getMessage()
