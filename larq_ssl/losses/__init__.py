@@ -1,17 +1,21 @@
 """Loss functions: pure functions that return one number per example, each with a thin Keras `Loss`."""
 
+from larq_ssl.losses.distillation import DistillationCrossEntropy, distillation_cross_entropy
 from larq_ssl.losses.feature_similarity import FeatureSimilarity, feature_similarity
-from larq_ssl.losses.info_nce import InfoNCE, info_nce, info_nce_logits
+from larq_ssl.losses.info_nce import InfoNCE, info_nce, info_nce_logits, info_nce_of_logits
 from larq_ssl.losses.joint_classifier import JointClassifierKL, joint_classifier_kl
 from larq_ssl.losses.unit_rows import unit_rows
 
 __all__ = [
+    "DistillationCrossEntropy",
     "FeatureSimilarity",
     "InfoNCE",
     "JointClassifierKL",
+    "distillation_cross_entropy",
     "feature_similarity",
     "info_nce",
     "info_nce_logits",
+    "info_nce_of_logits",
     "joint_classifier_kl",
     "unit_rows",
 ]

@@ -60,10 +60,13 @@ def info_nce(query: tf.Tensor, key: tf.Tensor, queue: tf.Tensor, temperature: fl
     # Differences from the paper
         None.
     """
-    logits = info_nce_logits(query, key, queue, temperature)
-    return tf.nn.sparse_softmax_cross_entropy_with_logits(
-        labels=tf.zeros(tf.shape(logits)[:1], tf.int32), logits=logits
-    )
+    return info_nce_of_logits(info_nce_logits(query, key, queue, temperature))
+
+
+def info_nce_of_logits(logits: tf.Tensor) -> tf.Tensor:
+    """`info_nce` of similarities that are computed already, by `info_nce_logits`."""
+    right = tf.zeros(tf.shape(logits)[:1], tf.int32)
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=right, logits=logits)
 
 
 @tf.keras.utils.register_keras_serializable(package="larq_ssl")

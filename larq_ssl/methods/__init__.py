@@ -3,5 +3,6 @@
 from larq_ssl.methods.base import SelfSupervisedModel
 from larq_ssl.methods.bssl import BSSL
 from larq_ssl.methods.moco import MoCo
+from larq_ssl.methods.s2bnn import S2BNN
 
-__all__ = ["BSSL", "MoCo", "SelfSupervisedModel"]
+__all__ = ["BSSL", "S2BNN", "MoCo", "SelfSupervisedModel"]

@@ -1,7 +1,8 @@
 """What every self-supervised method shares: one training step, and the bookkeeping that a run relies on."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from larq_ssl import distribute
@@ -20,7 +21,9 @@ class SelfSupervisedModel(tf.keras.Model):
     """A method: named networks, the loss terms of a batch, and which networks the optimizer moves.
 
     A subclass passes its networks to the constructor, lists the names of its metrics in `term_names`, and
-    implements `loss_terms`. Training is Keras's own: `compile(optimizer)`, then `fit(view_batches(...))`.
+    implements `loss_terms`. Training is Keras's own: `compile(optimizer)`, then `fit(view_batches(...))`. With
+    `steps_per_epoch` given, `epochs` is the total that the model is to reach: a second `fit` of a trained model with
+    the same `epochs` finds nothing to do, and one with more goes on.
 
     Which variables are optimised is decided by `optimized`, never by `layer.trainable`: Keras puts a
     BatchNormalization that is not trainable in inference mode, which most methods do not mean.
@@ -52,6 +55,7 @@ class SelfSupervisedModel(tf.keras.Model):
         name: str | None = None,
     ):
         super().__init__(name=name)
+        self.networks = dict(networks)
         if gradient_clip is not None and not gradient_clip > 0:
             raise ValueError(f"gradient_clip must be above 0 or None, got {gradient_clip}.")
         if accumulate < 1:
@@ -61,7 +65,6 @@ class SelfSupervisedModel(tf.keras.Model):
                 f"accumulate must be 1 for {type(self).__name__}, whose examples see each other through a "
                 f"queue or the batch, got {accumulate}."
             )
-        self.networks = dict(networks)
         self.optimized = tuple(optimized)
         self.gradient_clip = gradient_clip
         self.accumulate = accumulate
@@ -75,6 +78,11 @@ class SelfSupervisedModel(tf.keras.Model):
     @property
     def heads(self) -> dict[str, tf.keras.Model]:
         """The other networks that a second stage or a probe may want, by name."""
+        return {}
+
+    @property
+    def memories(self) -> dict[str, tf.keras.layers.Layer]:
+        """What is remembered from one batch to the next and a second stage goes on with, by name (a queue of keys)."""
         return {}
 
     def loss_terms(self, batch: Batch) -> dict[str, tf.Tensor]:
@@ -117,25 +125,32 @@ class SelfSupervisedModel(tf.keras.Model):
             aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
             name="gradient_seen",
         )
+        # One vector instead of a metric per variable: it costs a step next to nothing.
+        self._gradient_squares = tf.keras.metrics.MeanTensor(
+            name="gradient_squares", shape=[len(self.optimized_variables)]
+        )
 
     def _metric_names(self) -> list[str]:
         return [*self.term_names, *(f"gradient_norm/{group}" for group in self.gradient_groups)]
 
     @property
     def metrics(self) -> list[tf.keras.metrics.Metric]:
-        return list(getattr(self, "_means", {}).values())
+        if not hasattr(self, "_means"):
+            return []
+        return [*self._means.values(), self._gradient_squares]
 
     def train_step(self, batch: Batch) -> dict[str, tf.Tensor]:
         self.before_update()
         variables = self.optimized_variables
         terms, gradients = self._terms_and_gradients(batch, variables)
         gradients = distribute.all_reduce_sum(gradients)
-        if isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer):
+        scaled = isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer)
+        if scaled:
             gradients = self.optimizer.get_unscaled_gradients(gradients)
-            checked = [terms["loss"]]  # an infinite gradient is an ordinary event of loss scaling
-        else:
-            checked = [terms["loss"], tf.linalg.global_norm(gradients)]
-        norms = self._gradient_norms(gradients)
+        squares = 2.0 * tf.stack([tf.nn.l2_loss(gradient) for gradient in gradients])
+        norms = self._gradient_norms(squares)
+        # An infinite gradient is an ordinary event of loss scaling.
+        checked = [terms["loss"]] if scaled else [terms["loss"], tf.sqrt(tf.reduce_sum(squares))]
         checks = [_assert_finite(value) for value in checked]
         with tf.control_dependencies(checks):
             gradients = [tf.identity(gradient) for gradient in gradients]
@@ -149,6 +164,8 @@ class SelfSupervisedModel(tf.keras.Model):
             # A norm is not finite where the loss scale was too large: that step is skipped, and so is its norm.
             finite = tf.math.is_finite(value)
             self._means[name].update_state(tf.where(finite, value, 0.0), sample_weight=tf.cast(finite, tf.float32))
+        finite = tf.math.is_finite(squares)
+        self._gradient_squares.update_state(tf.where(finite, squares, 0.0), tf.cast(finite, tf.float32))
         return {name: mean.result() for name, mean in self._means.items()}
 
     def _terms_and_gradients(
@@ -174,17 +191,35 @@ class SelfSupervisedModel(tf.keras.Model):
         means = {name: tf.add_n([terms[name] for terms in part_terms]) / self.accumulate for name in part_terms[0]}
         return means, [tf.add_n(parts) for parts in zip(*part_gradients, strict=True)]
 
-    def _gradient_norms(self, gradients: list[tf.Tensor]) -> dict[str, tf.Tensor]:
-        by_network, start = {}, 0
-        for name in self.optimized:
-            count = len(variable_roles(self.networks[name]))
-            by_network[name] = gradients[start : start + count]
-            start += count
+    def _gradient_norms(self, squares: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The norm of each group, from the squared norms of the gradients of all optimised variables."""
+        counts = [len(variable_roles(self.networks[name])) for name in self.optimized]
+        of_network = dict(zip(self.optimized, tf.split(squares, counts), strict=True))
         norms = {}
         for group, names in self.gradient_groups.items():
-            members = [gradient for name in names for gradient in by_network.get(name, [])]
-            norms[f"gradient_norm/{group}"] = tf.linalg.global_norm(members)
+            members = tf.concat([of_network[name] for name in names if name in of_network], axis=0)
+            norms[f"gradient_norm/{group}"] = tf.sqrt(tf.reduce_sum(members))
         return norms
+
+    def gradient_norms(self, variables: Sequence[tf.Variable]) -> np.ndarray:
+        """The norm of the gradient of each of these variables, in the epoch so far.
+
+        It is the root of the mean over the steps of the squared L2 norm of the gradient that the optimizer got,
+        before clipping; the squares of several variables add up to that of all together.
+
+        # Arguments
+            variables: Some of `optimized_variables`.
+        # Returns
+            Float32 array `[variables]`; zeros before the first step of an epoch.
+        # Raises
+            ValueError: If one of the variables is not optimised.
+        """
+        places = {id(variable): place for place, variable in enumerate(self.optimized_variables)}
+        for variable in variables:
+            if id(variable) not in places:
+                raise ValueError(f"`variables` must be optimised, {variable.name} is not.")
+        means = self._gradient_squares.result().numpy()
+        return np.sqrt(means[[places[id(variable)] for variable in variables]])
 
     def _watch_first_gradients(self, gradients: list[tf.Tensor]) -> None:
         def largest_finite(gradient: tf.Tensor) -> tf.Tensor:

@@ -54,6 +54,7 @@ class BSSL(SelfSupervisedModel):
 
     With both classifiers trainable the KL term alone is smallest when both are constant; only the feature
     term holds against it. `target_entropy` and `class_usage` among the metrics show how far that has gone.
+    Without a feature loss the bias of the projector, which the classifier's BatchNorm takes out again, never moves.
 
     # Arguments
         teacher: Frozen float encoder \( h \).
@@ -260,8 +261,7 @@ def default_heads(
         width = teacher.feature_dim
         heads["projector"] = mlp_head("projector", student.feature_dim, [], width, batch_norm=False)
     elif "extra_fc" not in student.named_outputs:
-        heads["projector"] = mlp_head("projector", width, [], width, batch_norm=False)
-        heads["projector"].add(tf.keras.layers.ReLU(name="relu"))
+        heads["projector"] = mlp_head("projector", width, [], width, batch_norm=False, output_relu=True)
     for name, inputs in (("teacher_head", teacher.feature_dim), ("student_head", width)):
         heads[name] = mlp_head(name, inputs, [hidden_dim], classes, batch_norm=True, synchronized=synchronized)
     return heads

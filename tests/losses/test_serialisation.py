@@ -10,6 +10,7 @@ LOSSES = [
     losses.JointClassifierKL(0.3, name="kl"),
     losses.FeatureSimilarity("l1", reduction=tf.keras.losses.Reduction.SUM),
     losses.InfoNCE(0.1),
+    losses.DistillationCrossEntropy(0.1),
 ]
 
 
@@ -28,9 +29,10 @@ def test_round_trip(loss):
     [
         losses.joint_classifier_kl,
         losses.feature_similarity,
+        losses.distillation_cross_entropy,
         lambda first, second: losses.info_nce(first, second, second),
     ],
-    ids=["joint_classifier_kl", "feature_similarity", "info_nce"],
+    ids=["joint_classifier_kl", "feature_similarity", "distillation", "info_nce"],
 )
 def test_in_a_graph_with_unknown_shapes(function):
     rows = np.random.default_rng(0).normal(size=(2, 4, 5)).astype(np.float32)

@@ -15,13 +15,14 @@ from larq_ssl import models
 from larq_ssl.heads import mlp_head
 from larq_ssl.methods.bssl import BSSL, PRESETS, default_heads
 from larq_ssl.methods.moco import MoCo
+from larq_ssl.methods.s2bnn import S2BNN, SCHEMES
 from larq_ssl.optimizers import SGD
 from larq_ssl.roles import variable_roles
 from larq_ssl.schedules import Balance
 from tests.methods import tiny
 
 # Narrow, with every kind of block: ReActNet-A doubles channels with stride 1 and 2.
-SIZES = {"reactnet_18": 16, "reactnet_a": 32, "reactnet_a_burn": 32, "resnet_18": 16}
+SIZES = {"reactnet_18": 16, "reactnet_a": 32, "reactnet_a_burn": 32, "resnet_18": 16, "birealnet_18": 16, "xnor_18": 16}
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,19 @@ def _moco(name, binarization):
     dim = encoders[0].feature_dim
     heads = [mlp_head(head, dim, [dim], 8, batch_norm=False, kernel_initializer="pytorch") for head in "qk"]
     return MoCo(encoders[0], heads[0], encoders[1], heads[1], queue_size=16)
+
+
+def _s2bnn(teacher, name, binarization, scheme):
+    def head(name, inputs):
+        return mlp_head(name, inputs, [inputs], 8, batch_norm=False, kernel_initializer="pytorch")
+
+    networks = {}
+    for encoder in {"student", *SCHEMES[scheme]} - {"teacher", "student_head", "teacher_head", "momentum_head"}:
+        networks[encoder] = _student(name, binarization)
+        networks[encoder.split("_")[0] + "_head"] = head(encoder, networks[encoder].feature_dim)
+    if scheme != "contrastive":
+        networks |= {"teacher": teacher, "teacher_head": head("teacher_head", teacher.feature_dim)}
+    return S2BNN(scheme=scheme, **networks, **({} if scheme == "guided" else {"queue_size": 16}))
 
 
 def _without_real_gradient(method, size):
@@ -94,11 +108,28 @@ def test_bssl_moves_every_variable(teacher, name, preset, binarization):
         ("resnet_18", "none"),
         ("reactnet_18", "activations"),
         ("reactnet_18", "full"),
+        ("reactnet_a", "none"),
         ("reactnet_a", "activations"),
         ("reactnet_a", "full"),
+        ("birealnet_18", "full"),
+        ("xnor_18", "full"),
     ],
 )
 def test_moco_moves_every_variable(name, binarization):
     method = _moco(name, binarization)
+    assert _without_real_gradient(method, SIZES[name]) == []
+    assert method.variables_without_gradient() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "binarization", "scheme"),
+    [
+        ("reactnet_18", "full", "contrastive_guided"),
+        pytest.param("reactnet_a", "activations", "guided", marks=pytest.mark.slow),
+        pytest.param("reactnet_a", "full", "contrastive", marks=pytest.mark.slow),
+    ],
+)
+def test_s2bnn_moves_every_variable(teacher, name, binarization, scheme):
+    method = _s2bnn(teacher, name, binarization, scheme)
     assert _without_real_gradient(method, SIZES[name]) == []
     assert method.variables_without_gradient() == []

@@ -160,24 +160,31 @@ def test_groups_have_batch_norm_statistics_of_their_own():
     student = method.networks["student"]
     parts = [student(batch["global"][2 * group : 2 * group + 2, 0], training=True) for group in range(4)]
     whole = student(batch["global"][:, 0], training=True)
-    grouped = method._in_groups(student, batch["global"][:, 0])
+    grouped = method.contrast.query(batch["global"][:, 0])
     np.testing.assert_allclose(grouped, tf.concat(parts, 0), atol=1e-5)
     assert np.abs(grouped - whole).max() > 0.01
 
 
 def test_keys_are_shuffled_between_the_groups_anew_in_each_step():
     method, images = tiny.moco(batch_norm_groups=4, seed=3), tiny.batch(size=8)["global"][:, 1]
-    encoder, head = method.networks["momentum_encoder"], method.networks["momentum_head"]
-    in_order = tf.math.l2_normalize(head(method._in_groups(encoder, images)), axis=1)
-    first = method._shuffled_keys(images).numpy()
-    np.testing.assert_array_equal(method._shuffled_keys(images), first)
-    method.optimizer.iterations.assign(1)
-    second = method._shuffled_keys(images).numpy()
+
+    def keys_of(method, step):
+        """What enters the queue."""
+        start = int(method.queue.pointer)
+        method.contrast.loss(tf.zeros([8, 5]), images, tf.constant(step, tf.int64))
+        method.contrast.enqueue()
+        return method.queue.keys.numpy()[start : start + 8]
+
+    # The student has the weights of the momentum encoder.
+    features = method.contrast.query(images)
+    in_order = tf.math.l2_normalize(method.networks["momentum_head"](features), axis=1).numpy()
+    first = keys_of(method, 0)
+    np.testing.assert_array_equal(keys_of(method, 0), first)
     other = tiny.moco(batch_norm_groups=4, seed=4)
     for name in ("momentum_encoder", "momentum_head"):
         copy_weights(method.networks[name], other.networks[name])
     # Each image has keys that depend on whom it shares a group with; no two shufflings are alike.
-    for keys in (in_order.numpy(), second, other._shuffled_keys(images).numpy()):
+    for keys in (in_order, keys_of(method, 1), keys_of(other, 0)):
         assert np.abs(keys - first).max() > 0.01
     np.testing.assert_allclose(np.linalg.norm(first, axis=1), np.ones(8), rtol=1e-5)
 
@@ -208,6 +215,7 @@ def test_products_and_heads():
         "ema": method.networks["momentum_encoder"],
     }
     assert set(method.heads) == {"student_head", "momentum_head"}
+    assert method.memories == {"queue": method.queue}
     assert method.queue.keys.shape == (16, 5)
 
 

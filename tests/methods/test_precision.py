@@ -41,7 +41,14 @@ def test_networks_train(policy):
     tiny.assert_all_differ(after, before)
 
 
-@pytest.mark.parametrize(("make", "policy"), [(tiny.bssl, "mixed_float16"), (tiny.moco, "mixed_bfloat16")])
+def _s2bnn(**arguments):
+    return tiny.s2bnn("contrastive_guided", **arguments)
+
+
+@pytest.mark.parametrize(
+    ("make", "policy"),
+    [(tiny.bssl, "mixed_float16"), (tiny.moco, "mixed_bfloat16"), (_s2bnn, "mixed_bfloat16")],
+)
 def test_methods_train_in_a_graph_as_in_float32(make, policy):
     float32 = tiny.trained(make(optimizer=SGD(0.01)), [tiny.batch()])[0]
     tf.keras.utils.set_random_seed(0)

@@ -95,6 +95,22 @@ def test_moco_takes_the_same_steps(arguments):
         np.testing.assert_allclose(replica, single.queue.keys, atol=1e-5)
 
 
+@pytest.mark.parametrize("scheme", ["contrastive_guided", "guided"])
+def test_s2bnn_takes_the_same_steps(scheme):
+    arguments = {} if scheme == "guided" else {"momentum": 0.5}
+    single, mirrored = _both(lambda: tiny.s2bnn(scheme, synchronized=True, **arguments))
+    before = {name: tiny.parameters(network) for name, network in single.networks.items()}
+    batches = [tiny.batch(seed, SIZE) for seed in range(3)]
+    _assert_equal_metrics(*_metrics_of_both(single, mirrored, batches))
+    _assert_equal(single, mirrored)
+    for name in ("student", "student_head"):
+        tiny.assert_all_differ(tiny.parameters(single.networks[name]), before[name])
+    for name, memory in single.memories.items():
+        assert mirrored.memories[name].pointer.numpy() == memory.pointer.numpy() == 3 * SIZE % 16
+        for replica in two_replicas().experimental_local_results(mirrored.memories[name].keys):
+            np.testing.assert_allclose(replica, memory.keys, atol=1e-5)
+
+
 def test_keys_of_replicas_are_shuffled_between_them():
     single, mirrored = _both(lambda: tiny.moco(optimizer=SGD(0.0, momentum=0.0)))
     batches = [tiny.batch(size=SIZE)]
@@ -142,7 +158,11 @@ def _binary_moco():
     return method
 
 
-@pytest.mark.parametrize("make", [_binary_bssl, _binary_moco])
+def _binary_s2bnn():
+    return tiny.s2bnn("contrastive_guided", make=lambda name: tiny.binary_encoder(name, synchronized=True), dims=(8, 6))
+
+
+@pytest.mark.parametrize("make", [_binary_bssl, _binary_moco, pytest.param(_binary_s2bnn, marks=pytest.mark.slow)])
 def test_binary_networks_take_the_same_step_where_no_sign_is_near_its_flip(make):
     single, mirrored = _both(make)
     batches = [_best_batch(single.networks["student"])]

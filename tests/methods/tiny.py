@@ -7,8 +7,10 @@ from larq_ssl import layers
 from larq_ssl.heads import mlp_head
 from larq_ssl.methods.bssl import BSSL, resolve_preset
 from larq_ssl.methods.moco import MoCo
+from larq_ssl.methods.s2bnn import S2BNN
+from larq_ssl.models.convolutions import float_conv
 from larq_ssl.models.encoder import LayerStore
-from larq_ssl.models.reactnet import OFFICIAL, float_conv, react_block
+from larq_ssl.models.reactnet import OFFICIAL, react_block
 from larq_ssl.models.transfer import named_weights
 from larq_ssl.optimizers import SGD
 
@@ -69,6 +71,28 @@ def moco(batch_norm=True, synchronized=False, optimizer=None, queue_size=16, **a
         queue_size=queue_size,
         **arguments,
     )
+    method.compile(optimizer or SGD(0.1))
+    return method
+
+
+def s2bnn(scheme, batch_norm=True, synchronized=False, optimizer=None, make=None, dims=(6, 6), **arguments):
+    """A compiled S2-BNN of embeddings of 5 numbers, with exactly the networks of its scheme.
+
+    # Arguments
+        make: Makes student and momentum encoder, by default `encoder`.
+        dims: Features of student and teacher.
+    """
+    student, teacher = dims
+    make = make or (lambda name: encoder(name, student, batch_norm, synchronized))
+    networks = {"student": make("student"), "student_head": mlp_head("student_head", student, [7], 5, batch_norm=False)}
+    if scheme != "guided":
+        networks["momentum_encoder"] = make("momentum_encoder")
+        networks["momentum_head"] = mlp_head("momentum_head", student, [7], 5, batch_norm=False)
+        arguments.setdefault("queue_size", 16)
+    if scheme != "contrastive":
+        networks["teacher"] = encoder("teacher", teacher, batch_norm, synchronized)
+        networks["teacher_head"] = mlp_head("teacher_head", teacher, [9], 5, batch_norm=False)
+    method = S2BNN(scheme=scheme, **networks, **arguments)
     method.compile(optimizer or SGD(0.1))
     return method
 
