@@ -2,6 +2,7 @@
 
 from larq_ssl.callbacks.checkpointing import Checkpointing
 from larq_ssl.callbacks.collapse import CollapseWarning
+from larq_ssl.callbacks.diagnostics import Diagnostics
 from larq_ssl.callbacks.logs import EpochRecorder, Estimate, MetricsFile, ProgressBar, ScheduleLogger, TensorBoard
 from larq_ssl.callbacks.online_knn import OnlineKNN
 from larq_ssl.callbacks.sign_flips import SignFlips
@@ -10,6 +11,7 @@ from larq_ssl.callbacks.start_checks import GradientCheck, NoGradientError, chec
 __all__ = [
     "Checkpointing",
     "CollapseWarning",
+    "Diagnostics",
     "EpochRecorder",
     "Estimate",
     "GradientCheck",

@@ -1,14 +1,13 @@
 """What a run tells while it trains: progress bar, estimate of time and cost, metrics file."""
 
-import json
 import pathlib
 import time
 from collections.abc import Callable, Iterable, Mapping
 
 import tensorflow as tf
 
+from larq_ssl.callbacks.epoch_rows import EpochRows
 from larq_ssl.callbacks.whole_epochs import WholeEpochs
-from larq_ssl.files import write_whole
 
 
 class ProgressBar(tf.keras.callbacks.ProgbarLogger):
@@ -118,20 +117,16 @@ class MetricsFile(WholeEpochs):
 
     def __init__(self, file: str | pathlib.Path):
         super().__init__()
-        self._file = pathlib.Path(file)
+        self._rows = EpochRows(file)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        lines = self._file.read_text().splitlines() if self._file.is_file() else []
-        self._rows = {row["epoch"]: row for row in map(json.loads, lines)}
+        self._rows.read()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         if not self.epoch_is_whole():
             return
         values = {name: float(value) for name, value in (logs or {}).items()}
-        step = int(self.model.optimizer.iterations.numpy())
-        self._rows[epoch + 1] = {"epoch": epoch + 1, "step": step, **values}
-        text = "".join(json.dumps(self._rows[key]) + "\n" for key in sorted(self._rows))
-        write_whole(self._file, text, overwrite=True)
+        self._rows.put(epoch + 1, int(self.model.optimizer.iterations.numpy()), values)
 
 
 class TensorBoard(WholeEpochs):

@@ -57,8 +57,6 @@ def calibrate_batch_norm(encoder: tf.keras.Model, batches: Batches) -> tf.keras.
 
 
 def _average(encoder: tf.keras.Model, layers: Layers, batches: Batches) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    # A graph of its own: one that was traced before has the layers' old momentum in it.
-    @tf.function(reduce_retracing=True)
     def statistics(images: tf.Tensor) -> list[tuple[tf.Tensor, tf.Tensor]]:
         for layer in layers:
             # Old values would leave their rounding (or their NaN) behind.
@@ -67,14 +65,19 @@ def _average(encoder: tf.keras.Model, layers: Layers, batches: Batches) -> tuple
         encoder(images, training=True)
         return [(tf.identity(layer.moving_mean), tf.identity(layer.moving_variance)) for layer in layers]
 
+    # A graph of its own: one that was traced before has the layers' old momentum in it.
+    graph = None
     total = 0
     means = [np.zeros(layer.moving_mean.shape) for layer in layers]
     squares = [np.zeros(layer.moving_mean.shape) for layer in layers]
     for batch in batches:
-        images = batch["image"] if isinstance(batch, Mapping) else batch
+        images = tf.convert_to_tensor(batch["image"] if isinstance(batch, Mapping) else batch)
+        if graph is None:
+            free = tf.TensorSpec([None, *images.shape[1:]], images.dtype)  # the last batch may be smaller
+            graph = tf.function(statistics, input_signature=[free])
         total += len(images)
         weight = len(images) / total
-        for i, (mean, variance) in enumerate(statistics(images)):
+        for i, (mean, variance) in enumerate(graph(images)):
             mean, variance = mean.numpy().astype(np.float64), variance.numpy().astype(np.float64)
             means[i] += weight * (mean - means[i])
             squares[i] += weight * (variance + mean**2 - squares[i])

@@ -262,6 +262,11 @@ class TestEffectiveRank:
         assert effective_rank(np.eye(7)) == pytest.approx(7)
         assert effective_rank(np.concatenate([np.eye(7)[:3]] * 4)) == pytest.approx(3)
 
+    def test_directions_count_by_their_singular_values(self):
+        # Four images in one direction, one in another: singular values 2 and 1, shares 2/3 and 1/3.
+        unequal = np.eye(3)[[0, 0, 0, 0, 1]]
+        assert effective_rank(unequal) == pytest.approx(3 / 2 ** (2 / 3))
+
     def test_one_direction_is_rank_one_whatever_its_length(self):
         assert effective_rank(np.outer([1.0, 2, 30], [1, 2, 3, 4])) == pytest.approx(1)
 

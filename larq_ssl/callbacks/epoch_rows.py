@@ -1,0 +1,32 @@
+"""A file with one line of JSON per epoch."""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from larq_ssl.files import write_whole
+
+
+class EpochRows:
+    """Keeps `{"epoch": ..., "step": ..., ...}` per epoch; an epoch that is trained again replaces its line.
+
+    # Arguments
+        file: The `.jsonl` file; written anew and whole with each epoch.
+    """
+
+    def __init__(self, file: str | os.PathLike[str]):
+        self._file = pathlib.Path(file)
+        self._rows: dict[int, dict[str, Any]] = {}
+
+    def read(self) -> None:
+        """Goes on with what an earlier start of the run wrote."""
+        lines = self._file.read_text().splitlines() if self._file.is_file() else []
+        self._rows = {row["epoch"]: row for row in map(json.loads, lines)}
+
+    def put(self, epoch: int, step: int, values: Mapping[str, Any]) -> None:
+        """Writes the line of an epoch that ended after `step` updates."""
+        self._rows[epoch] = {"epoch": epoch, "step": step, **values}
+        text = "".join(json.dumps(self._rows[key]) + "\n" for key in sorted(self._rows))
+        write_whole(self._file, text, overwrite=True)
