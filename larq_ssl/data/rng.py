@@ -10,7 +10,6 @@ takes NumPy arrays (or Python integers) as well as tensors, and gives the same n
 """
 
 import enum
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -93,12 +92,6 @@ def view_uniforms(seed: int, epochs: Any, ids: Any, views: Sequence[int], column
     if tf.is_tensor(ids):
         view, op, draw = tf.constant(view), tf.constant(op), tf.constant(draw)
     return uniform(seed, epochs[:, None, None], ids[:, None, None], view, op, draw)
-
-
-def normal(u1: Any, u2: Any) -> Any:
-    """Standard normal numbers from two uniform ones, by Box-Muller."""
-    xp = tf.math if tf.is_tensor(u1) else np
-    return xp.sqrt(-2.0 * xp.log(1.0 - u1)) * xp.cos(2.0 * math.pi * u2)
 
 
 def shuffled(index: tf.Tensor, seed: int, epoch: tf.Tensor, size: int) -> tf.Tensor:

@@ -86,6 +86,16 @@ class ViewPolicy:
             if len({view.size for view in getattr(self, name)}) > 1:
                 raise ValueError(f"{name} differ in size: all views of one group must have one size")
 
+    def first(self, count: int) -> "ViewPolicy":
+        """The same policy with its first global views alone: the same pixels of these, and no work for the others.
+
+        # Raises
+            ValueError: If there are not so many.
+        """
+        if not 1 <= count <= len(self.global_views):
+            raise ValueError(f"count is {count}: {self.name} has {len(self.global_views)} global views")
+        return ViewPolicy(self.name, self.global_views[:count])
+
 
 def _moco_v2(size: int) -> ViewPolicy:
     """MoCo v2's "aug+", as in its released code."""
@@ -100,6 +110,12 @@ def _moco_v2(size: int) -> ViewPolicy:
         blur_probability=0.5,
     )
     return ViewPolicy("moco_v2", (view, view))
+
+
+def _s2bnn(size: int) -> ViewPolicy:
+    """S2-BNN's "lite" augmentation: MoCo v2's with less jitter and blur (Sec. 4 and 6.1)."""
+    view = dataclasses.replace(_moco_v2(size).global_views[0], jitter_probability=0.6, blur_probability=0.2)
+    return ViewPolicy("s2bnn", (view, view))
 
 
 def _bssl(size: int) -> ViewPolicy:
@@ -142,6 +158,7 @@ def _evaluation(size: int) -> ViewPolicy:
 
 POLICIES: dict[str, Callable[[int], ViewPolicy]] = {
     "moco_v2": _moco_v2,
+    "s2bnn": _s2bnn,
     "bssl": _bssl,
     "cifar": _cifar,
     "digits": _digits,

@@ -71,12 +71,15 @@ def repeated(image, count):
     return np.repeat(image[None], count, axis=0)
 
 
-@pytest.mark.parametrize("image", [*IMAGES, "palette"])
-@pytest.mark.parametrize("op", ["brightness", "contrast", "saturation", "hue"])
+@pytest.mark.parametrize(
+    ("image", "op"),
+    [
+        *((image, op) for image in IMAGES for op in ("brightness", "contrast", "saturation", "hue")),
+        *(("palette", op) for op in ("contrast", "saturation", "hue")),
+    ],
+)
 @pytest.mark.parametrize(("style", "ops"), [(batched, augment), (one_by_one, per_image)])
 def test_colour_op(arrays, image, op, style, ops):
-    if f"{image}_{op}" not in arrays:
-        pytest.skip("not among the arrays")
     factors = arrays[f"{op}_factors"].astype(np.float32)
     images = repeated(arrays.get(f"{image}_image", arrays["palette"]), len(factors))
     check(op, style(getattr(ops, op)), (images, factors), arrays[f"{image}_{op}"])

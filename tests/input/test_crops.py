@@ -27,12 +27,23 @@ def within(name, value, expected, deviation):
     assert abs(value - expected) <= deviation, (name, value, expected, deviation)
 
 
+def nothing_fits(uniforms, height, width, view):
+    """Whether all ten boxes that torchvision would propose are larger than the image."""
+    proposals = uniforms[:, : 2 * crops.CANDIDATES].reshape(-1, crops.CANDIDATES, 2)
+    low, high = view.crop_scale
+    area = height * width * (low + (high - low) * proposals[..., 0])
+    aspect = np.exp(np.log(3 / 4) + np.log((4 / 3) / (3 / 4)) * proposals[..., 1])
+    h, w = np.rint(np.sqrt(area / aspect)), np.rint(np.sqrt(area * aspect))
+    return ((h > height) | (w > width)).all(axis=1)
+
+
 def test_statistics(arrays):
     rows = [dict(zip(arrays["columns"], row, strict=True)) for row in arrays["rows"]]
     for i, row in enumerate(rows):
         height, width = int(row["height"]), int(row["width"])
         view = View(32, crop_scale=(row["scale_lo"], row["scale_hi"]))
-        top, left, h, w = draw(view, height, width, seed=i)[0].T
+        boxes, uniforms, _ = draw(view, height, width, seed=i)
+        top, left, h, w = boxes.T
         assert (top >= 0).all() and (left >= 0).all()  # noqa: PT018
         assert (top + h <= height).all() and (left + w <= width).all()  # noqa: PT018
         noise = 6 * np.sqrt(1 / DRAWS + 1 / row["draws"])
@@ -45,6 +56,13 @@ def test_statistics(arrays):
                 # Sides are whole pixels: a quantile is a value that many boxes have.
                 assert np.mean(values < quantile - 1e-9) <= level + spread, (row, key, level)
                 assert np.mean(values <= quantile + 1e-9) >= level - spread, (row, key, level)
+        p = row["fallback_fraction"]
+        within(
+            "fallback",
+            np.mean(nothing_fits(uniforms[:, 0], height, width, view)),
+            p,
+            np.sqrt(p * (1 - p)) * noise + 1e-3,
+        )
         for offset, free, key in ((top, height - h, "rel_y_mean"), (left, width - w, "rel_x_mean")):
             if row[key] >= 0 and row["fallback_fraction"] < 1e-3:
                 within(key, (offset / np.maximum(free, 1)).mean(), row[key], 0.5 * noise)

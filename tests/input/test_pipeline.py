@@ -197,6 +197,14 @@ def test_policies():
         views.policy("bssl", 32, flip=1.5)
 
 
+def test_one_view_of_a_policy_has_the_pixels_of_its_first():
+    dataset, whole = images_encoded(8), views.policy("s2bnn", SIZE)
+    both, one = (next(iter(pipeline.view_batches(dataset, policy, 4, 1))) for policy in (whole, whole.first(1)))
+    assert one["global"].shape == (4, 1, SIZE, SIZE, 3)
+    np.testing.assert_array_equal(one["global"][:, 0], both["global"][:, 0])
+    np.testing.assert_array_equal(one["id"], both["id"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

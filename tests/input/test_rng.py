@@ -75,15 +75,6 @@ def test_draws_are_uniform_and_independent():
     assert np.abs(correlations - np.eye(len(correlations))).max() < 6 / np.sqrt(n)
 
 
-def test_normal():
-    ids = np.arange(40_000)
-    z = rng.normal(rng.uniform(0, 0, ids, 0, 5, 0), rng.uniform(0, 0, ids, 0, 5, 1))
-    assert abs(z.mean()) < 0.03
-    assert abs(z.std() - 1.0) < 0.03
-    assert abs((z**4).mean() - 3.0) < 0.3
-    np.testing.assert_allclose(rng.normal(tf.constant([0.3]), tf.constant([0.7])), rng.normal(0.3, 0.7), rtol=1e-5)
-
-
 @pytest.mark.parametrize("size", [2, 7, 1000])
 def test_shuffled_is_a_permutation_another_each_epoch_and_seed(size):
     index = tf.range(size, dtype=tf.int64)
