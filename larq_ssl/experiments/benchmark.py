@@ -2,8 +2,9 @@
 
 Every variant has a process of its own; they take turns, and what counts is how a turn compares with that of the
 reference just before. `pipeline`: our views against the same policy as a per-image `tf.data` map. `train_step`: steps
-through `fit` against a bare `tf.function` of the encoder's forward and backward pass. `encode`: the extraction of
-features against the bare encoder, and kNN against its matrix product.
+through `fit` against a bare `tf.function` of the encoder's forward and backward pass, and those of S2-BNN against the
+passes of its networks. `encode`: the extraction of features against the bare encoder, and kNN against its matrix
+product.
 """
 
 import os
@@ -19,7 +20,8 @@ import tensorflow as tf
 from absl import flags
 
 from larq_ssl.data.views import POLICIES
-from larq_ssl.experiments import benchmark_networks, benchmark_pipeline, common
+from larq_ssl.experiments import benchmark_networks, benchmark_pipeline, benchmark_s2bnn, common
+from larq_ssl.experiments.benchmark_networks import METHODS
 from larq_ssl.experiments.benchmark_workers import Measurement, Variant, measure
 from larq_ssl.experiments.run_folder import environment
 from larq_ssl.files import AlreadyExistsError, write_json, write_whole
@@ -39,7 +41,7 @@ _WIDTH = flags.DEFINE_float("width", 1.0, "Factor of the network's channels.", 0
 _STEM = flags.DEFINE_enum("stem", "imagenet", list(STEMS), "First layers of the networks.")
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", 224, "Side of the networks' images.", 8)
 _BATCH = flags.DEFINE_integer("batch_size", None, "Images per step; by default 8, for the pipeline 64.", 1)
-_METHODS = flags.DEFINE_bool("methods", True, "Also measure the training steps of MoCo and BSSL, which take longest.")
+_METHODS = flags.DEFINE_list("methods", list(METHODS), "Training steps to measure; encoder: without a method.")
 _VIEWS = flags.DEFINE_list("views", ["bssl", "moco_v2"], "View policies of the pipeline.")
 _SMALL = flags.DEFINE_string("small_images", None, "Folder with train/ to make views of 32 px of; by default made up.")
 _PHOTOGRAPHS = flags.DEFINE_string("photographs", None, "Likewise for views of 224 px, and for the extraction.")
@@ -64,6 +66,9 @@ def groups(folders: dict[int, pathlib.Path]) -> dict[str, list[Variant]]:
     }
     size, batch_size, precisions = _IMAGE_SIZE.value, _BATCH.value or 8, _PRECISIONS.value
     if _WHAT.value == "train_step":
+        unknown = [name for name in _METHODS.value if name not in METHODS]
+        if unknown or not _METHODS.value:
+            raise ValueError(f"--methods must be some of {', '.join(METHODS)}, got {','.join(_METHODS.value)}.")
         return benchmark_networks.train_step_groups(encoder, size, batch_size, precisions, _METHODS.value)
     return benchmark_networks.encode_groups(encoder, size, batch_size, precisions, str(folders[224]))
 
@@ -147,6 +152,7 @@ def main() -> int:
         }
     command = " ".join(["python -m larq_ssl.experiments.benchmark", *sys.argv[1:]])
     text = table(measured, _WHAT.value in _COMPARES_TIME)
+    text += benchmark_s2bnn.summary(measured)
     text += footer(command, before, time.perf_counter() - started)
     common.say(text)
     if _OUT.value:

@@ -1,7 +1,7 @@
 """What the benchmark measures of the networks: training steps, and the extraction of features."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,8 @@ from larq_ssl import callbacks, models
 from larq_ssl.data.datasets import load_dataset
 from larq_ssl.evaluation.features import Features, extract
 from larq_ssl.evaluation.knn import DEFAULT_KS, knn
-from larq_ssl.experiments.benchmark_workers import Turn, Variant
+from larq_ssl.experiments import benchmark_s2bnn
+from larq_ssl.experiments.benchmark_workers import Turn, Variant, repeated
 from larq_ssl.heads import mlp_head
 from larq_ssl.methods.base import Batch, SelfSupervisedModel
 from larq_ssl.methods.bssl import BSSL
@@ -20,6 +21,8 @@ from larq_ssl.optimizers import build_optimizer
 
 # So small that hours of steps on one batch change nothing about the numbers that are computed with.
 _RATE = 1e-7
+_FITS = {"encoder": "fit: the same step", "moco": "fit: MoCo v2", "bssl": "fit: BSSL, ResNet-50 teacher"}
+METHODS = (*_FITS, "s2bnn")
 _KNN_BANK, _KNN_QUERIES, _KNN_CLASSES = 20_000, 2_000, 100
 
 
@@ -38,20 +41,18 @@ def _loss(features: tf.Tensor) -> tf.Tensor:
 
 
 def train_step_groups(
-    encoder: dict[str, Any], image_size: int, batch_size: int, precisions: Sequence[str], methods: bool = True
+    encoder: dict[str, Any], image_size: int, batch_size: int, precisions: Sequence[str], methods: Sequence[str]
 ) -> dict[str, list[Variant]]:
-    """Variants of a training step by precision, the reference first.
+    """Variants of a training step by precision, the reference first; S2-BNN in groups of its own.
 
     # Arguments
         encoder: Arguments of `larq_ssl.models.build`.
         precisions: Names of Keras precision policies.
-        methods: Whether to measure MoCo and BSSL too.
+        methods: Some of `METHODS`.
     """
     common = {"encoder": encoder, "image_size": image_size, "batch_size": batch_size}
-    fits = {"fit: the same step": "encoder"}
-    if methods:
-        fits |= {"fit: MoCo v2": "moco", "fit: BSSL, ResNet-50 teacher": "bssl"}
-    return {
+    fits = {name: method for method, name in _FITS.items() if method in methods}
+    result = {
         precision: [
             Variant("bare: forward, backward, Keras's Adam", prepare_bare, {**common, "precision": precision}),
             Variant(
@@ -62,8 +63,11 @@ def train_step_groups(
                 for name, method in fits.items()
             ),
         ]
-        for precision in precisions
+        for precision in (precisions if fits else ())
     }
+    if "s2bnn" in methods:
+        result |= benchmark_s2bnn.groups(common, precisions, prepare_fit)
+    return result
 
 
 def prepare_bare(
@@ -85,15 +89,19 @@ def prepare_bare(
         optimizer.apply_gradients(zip(gradients, network.trainable_weights, strict=True))
         return [loss]
 
-    return _turn(lambda: step()[0], batch_size)
+    return repeated(lambda: step()[0], batch_size)
 
 
 def prepare_fit(encoder: dict[str, Any], image_size: int, batch_size: int, precision: str, method: str) -> Turn:
     """Turns of `fit` with the callbacks that a run calls at each step."""
     tf.keras.mixed_precision.set_global_policy(precision)
-    model = {"encoder": _encoder_only, "moco": _moco, "bssl": _bssl}[method](encoder, batch_size)
+    family, _, scheme = method.partition("_")
+    if family == "s2bnn":
+        model = benchmark_s2bnn.method(scheme, encoder, batch_size)
+    else:
+        model = {"encoder": _encoder_only, "moco": _moco, "bssl": _bssl}[method](encoder, batch_size)
     model.compile(build_optimizer("adam", _RATE))
-    views = tf.stack([_images(batch_size, image_size, seed) for seed in range(2)], axis=1)
+    views = tf.stack([_images(batch_size, image_size, seed) for seed in range(1 if scheme == "guided" else 2)], axis=1)
     ids = tf.range(batch_size, dtype=tf.int64)
     batches = tf.data.Dataset.from_tensors({"global": views, "id": ids, "label": ids})
     # Of a stream that knows its length, `fit` would skip what the optimizer has already done.
@@ -129,8 +137,7 @@ def _moco(encoder: dict[str, Any], batch_size: int) -> SelfSupervisedModel:
 
 
 def _bssl(encoder: dict[str, Any], batch_size: int) -> SelfSupervisedModel:
-    teacher = models.build("resnet_50", binarization="none", stem=encoder["stem"], width=encoder["width"])
-    return BSSL(teacher, models.build(**encoder))
+    return BSSL(benchmark_s2bnn.teacher(encoder), models.build(**encoder))
 
 
 def encode_groups(
@@ -163,7 +170,7 @@ def prepare_inference(encoder: dict[str, Any], image_size: int, batch_size: int,
     network = models.build(**encoder)
     images = _images(batch_size, image_size)
     encode = tf.function(lambda: network(images, training=False))
-    return _turn(encode, batch_size)
+    return repeated(encode, batch_size)
 
 
 def prepare_extract(encoder: dict[str, Any], image_size: int, batch_size: int, precision: str, folder: str) -> Turn:
@@ -191,27 +198,15 @@ def prepare_knn(encoder: dict[str, Any], bare: bool) -> Turn:
         for size in (_KNN_BANK, _KNN_QUERIES)
     )
     if not bare:
-        return _turn(lambda: knn(bank, queries, _KNN_CLASSES), _KNN_QUERIES)
+        return repeated(lambda: knn(bank, queries, _KNN_CLASSES), _KNN_QUERIES)
 
     def search() -> tf.Tensor:
         similarity = tf.matmul(queries.features, bank.features, transpose_b=True)
         return tf.math.top_k(similarity, max(DEFAULT_KS)).values[0, 0]
 
-    return _turn(search, _KNN_QUERIES)
+    return repeated(search, _KNN_QUERIES)
 
 
 def _images(batch_size: int, image_size: int, seed: int = 0) -> tf.Tensor:
     shape = (batch_size, image_size, image_size, 3)
     return tf.constant(np.random.default_rng(seed).integers(0, 256, shape, np.uint8))
-
-
-def _turn(step: Callable[[], tf.Tensor], images: int) -> Turn:
-    def turn(steps: int) -> tuple[int, float]:
-        started = time.perf_counter()
-        for _ in range(steps):
-            result = step()
-        if tf.is_tensor(result):
-            result.numpy()  # accelerators run behind
-        return steps * images, time.perf_counter() - started
-
-    return turn

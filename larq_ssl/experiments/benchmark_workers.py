@@ -11,6 +11,7 @@ import os
 import pathlib
 import resource
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any
@@ -19,6 +20,20 @@ import tensorflow as tf
 
 Turn = Callable[[int], tuple[int, float]]
 """Does that many steps, and returns the number of images and the seconds that they took."""
+
+
+def repeated(step: Callable[[], tf.Tensor], images: int) -> Turn:
+    """Turns of a function that is called for each step, of so many images."""
+
+    def turn(steps: int) -> tuple[int, float]:
+        started = time.perf_counter()
+        for _ in range(steps):
+            result = step()
+        if tf.is_tensor(result):
+            result.numpy()  # accelerators run behind
+        return steps * images, time.perf_counter() - started
+
+    return turn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,10 +89,7 @@ def measure(
         workers = [stack.enter_context(_worker(variant)) for variant in variants]
         for worker in workers:
             worker.receive()  # all prepare at the same time
-        steps = []
-        for worker in workers:
-            _, duration = worker.turn(1)
-            steps.append(max(1, round(seconds / duration)))
+        steps = [worker.steps_of(seconds) for worker in workers]
         rates: list[list[float]] = [[] for _ in workers]
         for turn in range(total):
             number = turn % len(workers)
@@ -112,6 +124,14 @@ class _Worker:
 
     def turn(self, steps: int) -> tuple[int, float]:
         return self.ask(steps)
+
+    def steps_of(self, seconds: float) -> int:
+        """How many steps last about so long; at least one."""
+        steps, (_, duration) = 1, self.turn(1)
+        while duration < seconds / 4:  # the first few steps may have been prefetched
+            steps *= 4
+            _, duration = self.turn(steps)
+        return max(1, round(steps * seconds / duration))
 
 
 @contextlib.contextmanager

@@ -1,12 +1,11 @@
 """BSSL: `python -m larq_ssl.experiments.bssl --stage=1`, then `--stage=2`."""
 
-import pathlib
 from collections.abc import Sequence
 
 from absl import flags
 
 from larq_ssl import models
-from larq_ssl.experiments import common, stages, training, training_flags
+from larq_ssl.experiments import common, stages, teachers, training, training_flags
 from larq_ssl.experiments.run_folder import RunFolder
 from larq_ssl.methods.bssl import BSSL, FEATURE_LOSSES, PRESETS, default_heads, resolve_preset
 from larq_ssl.models.folder import encoder_hash, load_encoder
@@ -14,10 +13,13 @@ from larq_ssl.schedules import Balance
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(training_flags)
+flags.adopt_module_key_flags(teachers)
 
-_TEACHER = flags.DEFINE_string("teacher", None, "Run folder or encoder folder of the frozen float teacher.")
 _PRESET = flags.DEFINE_enum(
-    "preset", "paper", list(PRESETS), "What the paper says, or what its code was written to do."
+    "preset",
+    "paper",
+    list(PRESETS),
+    "What the paper says, or what its code was written to do (on its own network, --encoder=reactnet_a_burn).",
 )
 _CLASSES = flags.DEFINE_integer("classes", 2000, "Outputs of the two classifiers.", 2)
 _HIDDEN = flags.DEFINE_integer("hidden_dim", 2000, "Hidden units of the two classifiers.", 1)
@@ -40,6 +42,11 @@ _INHERIT_HEAD = flags.DEFINE_bool(
     "inherit_teacher_head", True, "Stage 2 goes on with the teacher's classifier of stage 1."
 )
 
+_LOSS_FLAGS = (
+    "preset classes hidden_dim temperature feature_loss num_views train_teacher_head feature_source feature_scale "
+    "teacher_batch_norm"
+).split()
+
 FLAGS.set_default("encoder", "reactnet_a")
 FLAGS.set_default("views", "bssl")
 FLAGS.set_default("optimizer", "adam")
@@ -59,8 +66,7 @@ def default_recipe(argv: Sequence[str]) -> str | None:
 
 def prepare(run: RunFolder) -> training.Job:
     """Checks the flags, finds teacher and stage 1, and loads the images."""
-    if FLAGS.stage is None and not FLAGS.one_stage and FLAGS.binarization is None:
-        raise ValueError("Say which stage to train: --stage=1, --stage=2 or --one_stage.")
+    stages.require_stage()
     resolve_preset(
         _PRESET.value,
         train_teacher_head=_TRAIN_HEAD.value,
@@ -70,25 +76,22 @@ def prepare(run: RunFolder) -> training.Job:
     )
     before = stages.stage1_run(run)
     # What is missing is told before what takes long: images before a teacher that has yet to be trained.
-    named = named_teacher(before)
-    data = training.load_data(FLAGS.views)
-    teacher_folder = named or digits_teacher()
+    named = teachers.named_teacher(before)
+    data = training.load_data(FLAGS.views, _VIEWS.value)
+    teacher_folder = named or teachers.digits_teacher()
     teacher = load_encoder(teacher_folder)
     inputs = {"teacher": encoder_hash(teacher)}
+    teachers.refuse_another(before, teacher_folder, inputs)
     if before is not None:
+        stages.warn_of_other(before, _LOSS_FLAGS)
         inputs["stage 1"] = before.results()["encoders"]["student"]
-        if _TEACHER.value is None and before.inputs().get("teacher") not in (None, inputs["teacher"]):
-            raise ValueError(
-                f"The teacher in {teacher_folder} is not the one of {before.path}: its weights have changed. "
-                "Name the right one with --teacher."
-            )
     balance = Balance(
         data.total_steps, _BALANCE_START.value, _BALANCE_END.value, _BALANCE.value, _BALANCE_INTERVAL.value
     )
 
     def make() -> BSSL:
         # Loaded anew: variables must be made in the scope of the strategy.
-        method = build(load_encoder(teacher_folder), balance)
+        method = build(load_encoder(teacher_folder), balance, before)
         if before is not None:
             stages.inherit(method, before, leave=() if _INHERIT_HEAD.value else ("teacher_head",))
         return method
@@ -98,21 +101,13 @@ def prepare(run: RunFolder) -> training.Job:
         make,
         ("loss", "kl", "feature", "embedding_std"),
         inputs=inputs,
-        licences=(f"Teacher: {teacher_folder}. {_teacher_licences(teacher_folder)}",),
+        licences=(teachers.licence(teacher_folder),),
     )
 
 
-def _teacher_licences(encoder_folder: pathlib.Path) -> str:
-    """What the teacher's own run recorded, in one line."""
-    file = RunFolder(encoder_folder.parent.parent).licences_file
-    if not file.is_file():
-        return "Its licence is not recorded."
-    return "Made of: " + " ".join(line[2:] for line in file.read_text().splitlines() if line.startswith("- "))
-
-
-def build(teacher: models.Encoder, balance: Balance) -> BSSL:
+def build(teacher: models.Encoder, balance: Balance, before: RunFolder | None) -> BSSL:
     """The method as the flags describe it."""
-    student = models.build(FLAGS.encoder, None, stages.binarization(), FLAGS.stem, FLAGS.width, FLAGS.preprocessing)
+    student = stages.student(before)
     source = resolve_preset(_PRESET.value, feature_source=_SOURCE.value).feature_source
     return BSSL(
         teacher=teacher,
@@ -130,43 +125,6 @@ def build(teacher: models.Encoder, balance: Balance) -> BSSL:
         gradient_clip=FLAGS.gradient_clip,
         accumulate=FLAGS.accumulate,
     )
-
-
-def digits_teacher() -> pathlib.Path:
-    """The encoder folder of the teacher that larq_ssl trains on the digits itself, now if it is not there yet.
-
-    # Raises
-        ValueError: If its training fails.
-    """
-    run = RunFolder("runs/moco/digits-resnet_18-v2/float")
-    if run.finished:
-        common.say(f"No --teacher is given: the one in {run.path} is used, trained with --seed={run.flags()['seed']}.")
-    else:
-        common.say(f"No --teacher is given, so one is trained on the digits first and kept in {run.path}:")
-        if common.run_command("moco", [f"--workdir={run.path}", f"--seed={FLAGS.seed}"]):
-            raise ValueError(f"The teacher in {run.path} could not be trained.")
-    return run.encoder("student")
-
-
-def named_teacher(before: RunFolder | None) -> pathlib.Path | None:
-    """The encoder folder of `--teacher` or of stage 1's; `None` on the digits, which need not name one.
-
-    # Raises
-        ValueError: If there is none, with what to do about it.
-    """
-    name = _TEACHER.value or (before.flags().get("teacher") if before is not None else None)
-    if name is None and FLAGS.dataset == "digits":
-        return None
-    if name is None:
-        raise ValueError(
-            f"--teacher is missing: BSSL learns from a float network trained on {FLAGS.dataset}. Train one with "
-            f"`python -m larq_ssl.experiments.moco --dataset={FLAGS.dataset} ...` and give its run folder."
-        )
-    folder = pathlib.Path(name)
-    for candidate in (folder, RunFolder(folder).encoder("student")):
-        if (candidate / "encoder.json").is_file():
-            return candidate
-    raise ValueError(f"--teacher={name} is neither a finished run nor an encoder folder.")
 
 
 def main() -> int:

@@ -5,7 +5,7 @@ import dataclasses
 from absl import flags
 
 from larq_ssl.evaluation import pictures
-from larq_ssl.evaluation.features import Features
+from larq_ssl.evaluation.features import Features, holdout
 from larq_ssl.evaluation.linear import PRESETS, linear, linear_preset
 from larq_ssl.experiments import common, probes
 
@@ -14,6 +14,13 @@ flags.adopt_module_key_flags(probes)
 _PRESET = flags.DEFINE_enum("preset", "bssl", list(PRESETS), "Whose protocol.")
 _EPOCHS = flags.DEFINE_integer("epochs", None, "Epochs of the classifiers, instead of the preset's.", 1)
 _RATES = flags.DEFINE_multi_float("lr", None, "Learning rates to sweep, instead of the preset's.", 1e-9)
+_HOLDOUT = flags.DEFINE_integer(
+    "holdout_per_class",
+    0,
+    "Choose learning rate and best epoch on that many training images of each class, set aside, instead of on the "
+    "test images as the papers do.",
+    0,
+)
 
 
 def main() -> int:
@@ -22,12 +29,16 @@ def main() -> int:
         preset = linear_preset(_PRESET.value, **{key: value for key, value in overrides.items() if value is not None})
 
     def measure(probe: probes.Probe, train: Features, test: Features) -> dict[str, float]:
+        validation = None
+        if _HOLDOUT.value:
+            train, validation = holdout(train, _HOLDOUT.value, probes.FLAGS.seed)
         result = linear(
             train,
             test,
             probe.train.class_count(),
             preset,
             probes.FLAGS.seed,
+            validation,
             progress=common.bar("linear classifiers"),
         )
         pictures.confusion_matrix(
@@ -39,7 +50,13 @@ def main() -> int:
         )
         return result.metrics
 
-    return probes.run_probe("linear", preset.name, measure, dataclasses.asdict(preset), "/last/top1")
+    return probes.run_probe(
+        "linear",
+        preset.name,
+        measure,
+        {**dataclasses.asdict(preset), "holdout_per_class": _HOLDOUT.value},
+        "/last/top1",
+    )
 
 
 if __name__ == "__main__":

@@ -51,6 +51,10 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def diagnostics_file(self) -> pathlib.Path:
+        return self.path / "diagnostics.jsonl"
+
+    @property
     def tensorboard(self) -> pathlib.Path:
         return self.path / "tensorboard"
 
@@ -68,6 +72,9 @@ class RunFolder:
     def head(self, name: str) -> pathlib.Path:
         return self.path / "heads" / name / "weights.npz"
 
+    def memory(self, name: str) -> pathlib.Path:
+        return self.path / "memories" / f"{name}.npz"
+
     def probe(self, name: str) -> pathlib.Path:
         return self.path / "probes" / name
 
@@ -79,8 +86,15 @@ class RunFolder:
     def results(self) -> dict[str, Any]:
         return json.loads(self.results_file.read_text())
 
+    @property
+    def imported(self) -> bool:
+        """Whether the networks come from a checkpoint of other software: then there are no flags and no inputs."""
+        return (self.path / "import.json").is_file()
+
     def flags(self) -> dict[str, str]:
         """The flags that the run was started with, as text."""
+        if self.imported:
+            return {}
         if not self.flags_file.is_file():
             raise ValueError(f"{self.path} is not the folder of a run: it has no {self.flags_file.name}.")
         lines = self.flags_file.read_text().splitlines()
@@ -100,9 +114,11 @@ class RunFolder:
                 process is in it.
         """
         self._refuse_foreign()
+        there = self.path.exists()
         self.path.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as self._locks:
             self._lock()
+            self._locks.callback(self._clean_up, there)
             if self.flags_file.is_file() and not fresh:
                 self._refuse_other_flags(flags, identity)
             yield
@@ -139,7 +155,7 @@ class RunFolder:
 
     def inputs(self) -> dict[str, str]:
         """The fingerprints that `begin` wrote down."""
-        return json.loads((self.path / "inputs.json").read_text())
+        return {} if self.imported else json.loads((self.path / "inputs.json").read_text())
 
     def _lock(self) -> None:
         file = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
@@ -148,6 +164,13 @@ class RunFolder:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ValueError(f"--workdir={self.path} is in use by another process.") from None
+
+    def _clean_up(self, was_there: bool) -> None:
+        """A command that was refused before it began leaves nothing behind."""
+        if os.listdir(self.path) == [_LOCK]:
+            (self.path / _LOCK).unlink()
+            if not was_there:
+                self.path.rmdir()
 
     def _move_aside(self) -> None:
         """Renames the folder, which stays locked under its new name, and takes its place."""

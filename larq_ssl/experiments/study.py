@@ -1,8 +1,8 @@
 """The main job as a study: `python -m larq_ssl.experiments.study --recipes=digits --seeds=3`.
 
-Trains a float teacher, BSSL stage 1 and stage 2 (and a binary network in one stage) with the commands that a user would
-type and the recipes of one folder, probes them beside raw pixels and an untrained binary network, and ends with a table
-and pictures. A killed study goes on where it was. With one seed it is the demonstration of `make demo`.
+Trains a float teacher, BSSL stage 1 and stage 2 (or other methods, and a binary network in one stage) with the commands
+that a user would type and the recipes of one folder, probes them beside raw pixels and an untrained binary network, and
+ends with a table and pictures. A killed study goes on where it was. With one seed it is what `make demo` shows.
 """
 
 import json
@@ -29,44 +29,65 @@ from larq_ssl.models.folder import encoder_hash, load_encoder
 
 FLAGS = flags.FLAGS
 
-_RECIPES = flags.DEFINE_string(
-    "recipes", "digits", "Folder of recipes: moco, bssl_stage1, bssl_stage2, bssl_one_stage."
-)
+_RECIPES = flags.DEFINE_string("recipes", "digits", "Folder of recipes: moco, and <method>_<arm> for each arm.")
 _OUT = flags.DEFINE_string("out", None, "Folder of the study, by default runs/study/<recipes>.")
 _SEEDS = flags.DEFINE_integer("seeds", 1, "Number of seeds: 0, 1, ...", 1)
-_ARMS = flags.DEFINE_list("arms", ["stage1", "stage2"], "What to train after the teacher: stage1, stage2, one_stage.")
+_METHODS = flags.DEFINE_list(
+    "methods",
+    ["bssl"],
+    "What to train after the teacher: bssl, s2bnn_contrastive, s2bnn_contrastive_guided, s2bnn_guided.",
+)
+_ARMS = flags.DEFINE_list("arms", ["stage1", "stage2"], "Arms of each method: stage1, stage2, one_stage.")
 _SHARED = flags.DEFINE_bool("shared_teacher", False, "All seeds learn from the teacher of seed 0.")
 _DATASET = flags.DEFINE_string("dataset", None, "Instead of the recipes' data set, e.g. folder.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where the data set lies.")
+_VAL_FRACTION = flags.DEFINE_float(
+    "val_fraction", None, "Share of a folder held out where it has no val folder.", 0, 0.9
+)
 _PRESET = flags.DEFINE_string("preset", None, "BSSL's preset, instead of the recipes'.")
 
 Row = dict[str, str | float]
 
 _K = 20
-_ROWS = {
-    "teacher": "float teacher (MoCo v2)",
-    "stage1": "BSSL stage 1",
-    "stage2": "BSSL stage 2",
-    "one_stage": "BSSL in one stage",
+_TITLES = {
+    "bssl": "BSSL",
+    "s2bnn_contrastive": "S2-BNN contrastive",
+    "s2bnn_contrastive_guided": "S2-BNN contrastive + guided",
+    "s2bnn_guided": "S2-BNN guided",
 }
+_OF_ARMS = {"stage1": "stage 1", "stage2": "stage 2", "one_stage": "in one stage"}
+# What learns without the teacher.
+_ALONE = ("s2bnn_contrastive",)
 _COLUMNS = ("encoder", "kNN (k = 20)", "linear", "binary MACs (BOPs)", "other MACs", "size in KiB")
+
+
+def arms() -> dict[str, tuple[str, str]]:
+    """Method and arm by the name of their run folder; a stage 2 lies beside its stage 1."""
+    pairs = [(method, arm) for method in _METHODS.value for arm in _ARMS.value]
+    return {arm if method == "bssl" else f"{method}/{arm}": (method, arm) for method, arm in pairs}
+
+
+def title(name: str) -> str:
+    """What the table calls a run."""
+    if name == "teacher":
+        return "float teacher (MoCo v2)"
+    method, arm = arms()[name]
+    return f"{_TITLES[method]} {_OF_ARMS[arm]}"
 
 
 def commands(folder: pathlib.Path, seed: int) -> dict[str, list[str]]:
     """The commands of one seed by the name of their run folder, in their order."""
     data = [f"--dataset={_DATASET.value}"] if _DATASET.value else []
     data += [f"--data_dir={_DATA_DIR.value}"] if _DATA_DIR.value else []
+    data += [f"--val_fraction={_VAL_FRACTION.value}"] if _VAL_FRACTION.value is not None else []
     teacher = folder.parent / f"seed{0 if _SHARED.value else seed}" / "teacher"
     wanted = {"teacher": ["moco", f"--recipe={_RECIPES.value}/moco", f"--workdir={teacher}"]}
-    for arm in _ARMS.value:
-        wanted[arm] = [
-            "bssl",
-            f"--recipe={_RECIPES.value}/bssl_{arm}",
-            f"--teacher={teacher}",
-            f"--workdir={folder / arm}",
-        ]
-        if _PRESET.value:
-            wanted[arm].append(f"--preset={_PRESET.value}")
+    for name, (method, arm) in arms().items():
+        wanted[name] = [method.partition("_")[0], f"--recipe={_RECIPES.value}/{method}_{arm}"]
+        wanted[name] += [] if method in _ALONE else [f"--teacher={teacher}"]
+        wanted[name] += [f"--workdir={folder / name}"]
+        if _PRESET.value and method == "bssl":
+            wanted[name].append(f"--preset={_PRESET.value}")
     return {
         name: [*arguments, *data, f"--seed={0 if name == 'teacher' and _SHARED.value else seed}"]
         for name, arguments in wanted.items()
@@ -86,40 +107,50 @@ def train(folder: pathlib.Path, seed: int) -> dict[str, RunFolder]:
 
 
 def evaluate(folder: pathlib.Path, seed: int, runs: Mapping[str, RunFolder]) -> list[Row]:
-    """All rows of the table for one seed, measured once; draws the last arm's confusion matrix."""
+    """All rows of the table for one seed, each measured once; draws the last arm's confusion matrix."""
     file = folder / "rows.json"
     measured = {name: run.results()["encoders"]["student"] for name, run in runs.items()}
-    if file.is_file() and (kept := json.loads(file.read_text()))["of"] == measured:
+    kept = json.loads(file.read_text()) if file.is_file() else {"rows": []}
+    if kept.get("of") == measured:
         return kept["rows"]
-    last = runs[_ARMS.value[-1]]
+    known = {(row["encoder"], row.get("encoder_hash")): row for row in kept["rows"]}
+    *_, last = runs.values()
     told = last.flags()
     limit = int(told["max_train_images"]) if "max_train_images" in told else None
+    held_out = float(told.get("val_fraction", 0))
     images = [
-        datasets.load_dataset(told["dataset"], split, told.get("data_dir"), limit=part)
+        datasets.load_dataset(told["dataset"], split, told.get("data_dir"), val_fraction=held_out, limit=part)
         for split, part in (("train", limit), ("val", None))
     ]
     size = int(told["image_size"])
     binary = load_encoder(last.encoder("student"))
-    encoders = {"untrained binary network": untrained(binary, images[0], size, seed)}
-    encoders |= {_ROWS[name]: load_encoder(run.encoder("student")) for name, run in runs.items()}
-    rows = [_measure("raw pixels", [raw_pixels(part, size) for part in images], images, None, size, None)]
-    for name, encoder in encoders.items():
-        features = [extract(encoder, part, size, progress=common.bar(f"features, {name}")) for part in images]
-        rows.append(_measure(name, features, images, encoder, size, folder / "confusion.png"))
+    encoders: dict[str, Encoder | None] = {"raw pixels": None}
+    encoders |= {"untrained binary network": untrained(binary, images[0], size, seed)}
+    encoders |= {title(name): load_encoder(run.encoder("student")) for name, run in runs.items()}
+    *others, shown = encoders
+    rows: list[Row] = []
+    for name in others:
+        encoder = encoders[name]
+        row = known.get((name, None if encoder is None else encoder_hash(encoder)))
+        rows.append(row or _measure(name, images, encoder, size, None))
+        # A study that is killed here does not measure these again.
+        write_json(file, {"rows": rows}, overwrite=True)
+    rows.append(_measure(shown, images, encoders[shown], size, folder / "confusion.png"))
     write_json(file, {"of": measured, "rows": rows}, overwrite=True)
     return rows
 
 
 def _measure(
-    name: str,
-    features: Sequence[Features],
-    images: Sequence[ImageDataset],
-    encoder: Encoder | None,
-    size: int,
-    picture: pathlib.Path | None,
+    name: str, images: Sequence[ImageDataset], encoder: Encoder | None, size: int, picture: pathlib.Path | None
 ) -> Row:
-    """One row of the table."""
-    train_features, test_features = features
+    """One row of the table; without an encoder, of the raw pixels."""
+
+    def features(part: ImageDataset) -> Features:
+        if encoder is None:
+            return raw_pixels(part, size)
+        return extract(encoder, part, size, progress=common.bar(f"features, {name}"))
+
+    train_features, test_features = (features(part) for part in images)
     classes = images[0].class_count()
     votes = knn(train_features, test_features, classes, ks=(_K,))
     probe = linear(train_features, test_features, classes, progress=common.bar(f"linear probe, {name}"))
@@ -166,9 +197,9 @@ def main() -> int:
     started = time.perf_counter()
     out = pathlib.Path(_OUT.value or f"runs/study/{_RECIPES.value}")
     with common.user_errors():
-        unknown = [arm for arm in _ARMS.value if arm not in _ROWS or arm == "teacher"]
-        if unknown or not _ARMS.value:
-            raise ValueError(f"--arms must be some of stage1, stage2, one_stage, got {','.join(_ARMS.value)}.")
+        for flag, allowed in ((_METHODS, _TITLES), (_ARMS, _OF_ARMS)):
+            if not flag.value or not set(flag.value) <= set(allowed):
+                raise ValueError(f"--{flag.name} must be some of {', '.join(allowed)}, got {','.join(flag.value)}.")
         seeds, runs = [], {}
         for seed in range(_SEEDS.value):
             folder = out / f"seed{seed}"
@@ -183,10 +214,13 @@ def main() -> int:
     }
     write_whole(out / "table.md", text, overwrite=True)
     write_json(out / "table.json", {**record, "environment": environment()}, overwrite=True)
-    curves = {_ROWS[name]: run.metrics_file for name, run in runs.items()}
-    pictures.loss_curves(out / "curves.png", curves, overwrite=True)
+    curves = [out / ("curves.png" if len(_METHODS.value) == 1 else f"curves_{name}.png") for name in _METHODS.value]
+    for picture, method in zip(curves, _METHODS.value, strict=True):
+        names = ["teacher", *(name for name, (other, _) in arms().items() if other == method)]
+        pictures.loss_curves(picture, {title(name): runs[name].metrics_file for name in names}, overwrite=True)
     common.say(f"\nAccuracies in percent, on images held out; {len(seeds)} seed(s).\n\n{text}\nPictures:")
-    for picture in (out / "curves.png", folder / "confusion.png", runs[_ARMS.value[-1]].path / "views.png"):
+    *_, last = runs.values()
+    for picture in (*curves, folder / "confusion.png", last.path / "views.png"):
         common.say(f"  {picture}")
     common.say(f"All metrics over time: {sys.executable} -m tensorboard.main --logdir {out}")
     return 0

@@ -16,10 +16,11 @@ from larq_ssl.checkpoints import Checkpoints, NotFiniteError
 from larq_ssl.data import datasets, pipeline, views
 from larq_ssl.data.datasets import ImageDataset
 from larq_ssl.data.views import ViewPolicy
-from larq_ssl.evaluation import pictures
+from larq_ssl.evaluation import diagnosis, pictures
 from larq_ssl.experiments import common, stages, training_flags
 from larq_ssl.experiments.run_folder import RunFolder
 from larq_ssl.files import write_json, write_whole
+from larq_ssl.memories import save_memory
 from larq_ssl.methods.base import NOT_FINITE, SelfSupervisedModel
 from larq_ssl.models import folder as model_folder
 from larq_ssl.models import profile
@@ -29,6 +30,7 @@ FLAGS = flags.FLAGS
 
 _KNN_IMAGES = 10_000
 _SHEET_IMAGES = 8
+_PROBE_IMAGES = 64
 _LICENCES = {"digits": "Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, CC BY 4.0"}
 _UNKNOWN_LICENCE = "whose licence is not known here: see where they come from"
 
@@ -61,11 +63,13 @@ def _set_up() -> tf.distribute.Strategy:
     return distribute.strategy(FLAGS.strategy)
 
 
-def load_data(policy_name: str) -> Data:
-    """The training images of the flags, and the view policy."""
+def load_data(policy_name: str, num_views: int | None = None) -> Data:
+    """The training images of the flags, and the view policy, or the first so many views of it."""
     train = load_split("train", limit=FLAGS.max_train_images)
     overrides = {} if FLAGS.crop_scale is None else {"crop_scale": (FLAGS.crop_scale, 1.0)}
     policy = views.policy(policy_name, FLAGS.image_size, **overrides)
+    if num_views is not None:
+        policy = policy.first(num_views)
     whole = pipeline.steps_per_epoch(train, FLAGS.batch_size)
     if FLAGS.batch_size % FLAGS.accumulate:
         raise ValueError(f"--accumulate must divide --batch_size={FLAGS.batch_size}, got {FLAGS.accumulate}.")
@@ -162,7 +166,7 @@ def run_training(experiment: str, prepare: Callable[[RunFolder], Job]) -> int:
             if done == 0:
                 _record_start(run, job, first, method)
         common.say(f"{run.path}: {f'going on after step {done:,}' if done else 'a new run'}; {method_size(method)}.")
-        watchers = _watchers(run, job, method, rate, online_knn)
+        watchers = _watchers(run, job, first, method, rate, online_knn)
         return _fit(run, job, method, done, checkpoints, watchers)
 
 
@@ -221,17 +225,21 @@ def _told() -> Iterator[None]:
 def _watchers(
     run: RunFolder,
     job: Job,
+    batch: Mapping[str, tf.Tensor],
     method: SelfSupervisedModel,
     rate: tf.keras.optimizers.schedules.LearningRateSchedule,
     online_knn: Callable[[tf.keras.Model], tf.keras.callbacks.Callback] | None,
 ) -> list[tf.keras.callbacks.Callback]:
     """The callbacks in their order: those that add to an epoch's logs before those that show and keep them."""
     encoder = method.encoders["student"]
+    probe, every = batch["global"].numpy()[:_PROBE_IMAGES, 0], FLAGS.diagnostics_every
+    places = run.diagnostics_file, run.tensorboard
     return [
         # First, so that it does not time the others.
         callbacks.EpochRecorder(FLAGS.batch_size),
         *([online_knn(encoder)] if online_knn is not None else []),
         callbacks.SignFlips(encoder.binary_layers if encoder.spec.binarization == "full" else []),
+        *([callbacks.Diagnostics(encoder, probe, *places, every)] if every else []),
         callbacks.ScheduleLogger({"learning_rate": rate, **job.schedules}),
         callbacks.CollapseWarning(),
         callbacks.GradientCheck(),
@@ -296,10 +304,14 @@ def _finish(run: RunFolder, method: SelfSupervisedModel, seconds: float) -> None
         if not run.encoder(name).exists():
             model_folder.save_encoder(encoder, run.encoder(name))
     for name, head in method.heads.items():
-        if not run.head(name).exists():
-            model_folder.save_weights(head, run.head(name))
+        if not run.head(name).parent.exists():
+            model_folder.save_head(head, run.head(name).parent)
+    for name, memory in method.memories.items():
+        if not run.memory(name).exists():
+            save_memory(memory, run.memory(name))
     rows = [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
     pictures.loss_curves(run.path / "curves.png", run.metrics_file, overwrite=True)
+    drawn = ["curves.png", *_diagnose(run), "views.png"]
     results = {
         "metrics": {name: value for name, value in rows[-1].items() if name not in ("epoch", "step")},
         "epochs": rows[-1]["epoch"],
@@ -310,5 +322,17 @@ def _finish(run: RunFolder, method: SelfSupervisedModel, seconds: float) -> None
     write_json(run.results_file, results)
     knn = results["metrics"].get("knn")
     accuracy = f"; kNN {knn:.1%}" if knn is not None else ""
-    common.say(f"{run.path}: finished after {results['epochs']} epochs{accuracy}. Pictures: curves.png, views.png.")
+    common.say(f"{run.path}: finished after {results['epochs']} epochs{accuracy}. Pictures: {', '.join(drawn)}.")
     logging.flush()
+
+
+def _diagnose(run: RunFolder) -> list[str]:
+    """Says whether the binary layers learn and draws why; names the picture, if there is anything to show."""
+    if not run.diagnostics_file.is_file():
+        return []
+    history = diagnosis.read_history(run.diagnostics_file)
+    if not len(history.epochs):
+        return []
+    common.say(f"{run.path}: {diagnosis.judge(history).headline}")
+    pictures.layer_diagnostics(run.path / "diagnostics.png", run.diagnostics_file, overwrite=True)
+    return ["diagnostics.png"]

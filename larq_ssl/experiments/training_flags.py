@@ -11,7 +11,10 @@ from larq_ssl.optimizers import OPTIMIZERS
 FLAGS = flags.FLAGS
 
 OPERATIONAL = frozenset(
-    "checkpoint_every data_dir fresh knn_every max_bad_images recipe stage1 strategy teacher workdir".split()
+    (
+        "checkpoint_every data_dir diagnostics_every fresh knn_every max_bad_images recipe stage1 strategy teacher "
+        "workdir"
+    ).split()
 )
 """Flags that may change between two starts of the same run; all others of a command decide what is trained.
 
@@ -24,7 +27,7 @@ flags.DEFINE_float("val_fraction", 0.0, "Share of a folder's images held out whe
 flags.DEFINE_integer("max_train_images", None, "Train on a fixed, class-balanced subset of that many images.", 2)
 flags.DEFINE_float("max_bad_images", 0.001, "Share of unreadable images at which a run stops.", 0, 1)
 flags.DEFINE_string(
-    "workdir", None, "Folder of the run; by default runs/<experiment>/<dataset>-<encoder>-<preset>/<stage>."
+    "workdir", None, "Folder of the run; by default runs/<experiment>/<dataset>-<encoder>-<preset or scheme>/<stage>."
 )
 flags.DEFINE_string("recipe", None, "Flagfile <dataset>/<name> of larq_ssl; flags that are typed win over it.")
 flags.DEFINE_string("encoder", None, "Network to train, see larq_ssl.models.")
@@ -60,6 +63,7 @@ flags.DEFINE_bool("fresh", False, "Move an earlier run in --workdir aside and be
 flags.DEFINE_integer(
     "checkpoint_every", 1000, "Steps between two checkpoints: what a killed run recomputes at most.", 1
 )
+flags.DEFINE_integer("diagnostics_every", 1, "Epochs between two looks at the binary layers; 0 for none.", 0)
 flags.DEFINE_integer("knn_every", 5, "Epochs between two online kNN evaluations; 0 for none.", 0)
 
 

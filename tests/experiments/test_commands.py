@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -17,6 +18,7 @@ from tests.experiments.commands import Done
 TINY = ("--epochs=2", "--steps_per_epoch=4", "--batch_size=32", "--width=0.125", "--knn_every=2")
 HEADS = ("--hidden_dim=16", "--classes=16")
 STAGE_2 = ("bssl", "--stage=2", "--workdir=bssl/stage2", *HEADS, *TINY)
+DIAGNOSED = {"gradient_norm", "saturated", "dead_channels", "beyond_clip"}
 TERMS = {"loss", "kl", "feature", "lambda", "embedding_std", "target_entropy", "class_usage"}
 
 
@@ -67,10 +69,14 @@ def test_a_run_folder_holds_what_the_design_promises(runs, name):
     files = {
         *("flags.txt", "environment.json", "inputs.json", "metrics.jsonl", "results.json", "LICENSES.md"),
         *("summary.txt", "views.png", "curves.png"),
+        # A float network has no binary layers to be diagnosed.
+        *(() if name == "teacher" else ("diagnostics.jsonl", "diagnostics.png")),
     }
     assert {path.name for path in folder.iterdir()} == files | {
-        *(".lock", "checkpoints", "tensorboard", "encoders", "heads")
+        *(".lock", "checkpoints", "tensorboard", "encoders", "heads"),
+        *(["memories"] if name == "teacher" else []),
     }
+    assert [path.name for path in folder.glob("memories/*")] == (["queue.npz"] if name == "teacher" else [])
     assert all((folder / file).stat().st_size > 0 for file in files)
     assert {f"{path.parent.name}/{path.name}" for path in folder.glob("[eh]*s/*")} == HELD[name]
     assert all((folder / head / "weights.npz").is_file() for head in HELD[name])
@@ -170,6 +176,11 @@ def test_tensorboard_shows_all_that_is_logged(runs, name):
                 scalars.setdefault(value.tag, {})[event.step] = float(array)
             else:
                 others[value.tag] = (value.metadata.plugin_data.plugin_name, array)
+    layers = [] if name == "teacher" else load_encoder(run.encoder("student")).binary_layers
+    of_layers = {tag for tag in scalars if tag.startswith("diagnostics/") and tag.count("/") > 1}
+    measures = DIAGNOSED - ({"beyond_clip"} if name == "stage1" else set())
+    assert of_layers == {f"diagnostics/{measure}/{layer.name}" for measure in measures for layer in layers}
+    assert all(set(scalars.pop(tag)) == {1, 2} for tag in of_layers)
     logged = {key: [(row["epoch"], row[key]) for row in rows(run) if key in row] for key in rows(run)[-1]}
     assert set(scalars) == set(logged) - {"epoch", "step"}
     for tag, points in scalars.items():
@@ -179,8 +190,9 @@ def test_tensorboard_shows_all_that_is_logged(runs, name):
     groups = ["feature_extractor", "head" if name == "teacher" else "classifier"]
     wanted |= {f"gradient_norm/{group}" for group in groups}
     wanted |= {"accuracy"} if name == "teacher" else {*TERMS, "gradient_norm/teacher_classifier"}
+    if name != "teacher":
+        wanted |= {f"diagnostics/{measure}" for measure in measures}
     if name == "stage2":
-        layers = load_encoder(run.encoder("student")).binary_layers
         wanted |= {"sign_flips", *(f"sign_flips/{layer.name}" for layer in layers)}
         assert len(layers) == 16
     assert set(scalars) == wanted
@@ -195,6 +207,20 @@ def test_tensorboard_shows_all_that_is_logged(runs, name):
     plugin, (text,) = others["summary"][0], others["summary"][1].reshape(-1)
     assert plugin == "text"
     assert run.path.joinpath("summary.txt").read_text() in text.decode()
+
+
+def test_the_binary_layers_are_diagnosed(runs):
+    of_stage = {name: runs.folder(name).path / "diagnostics.jsonl" for name in ("stage1", "stage2")}
+    found = {name: [json.loads(line) for line in file.read_text().splitlines()] for name, file in of_stage.items()}
+    assert [row["epoch"] for row in found["stage1"]] == [1, 2]
+    assert [row["epoch"] for row in found["stage2"]] == [0, 1, 2]
+    assert set(found["stage2"][2]) == {"epoch", "step", "latent_weights", "sign_flips", *DIAGNOSED}
+    flips = {key.removeprefix("sign_flips/"): value for key, value in rows(runs.folder("stage2"))[-1].items()}
+    assert all(flips[layer] == value for layer, value in found["stage2"][2]["sign_flips"].items())
+    for name in of_stage:
+        assert "Binary layers learn" in runs.said[name].out
+        assert "Pictures: curves.png, diagnostics.png, views.png." in runs.said[name].out
+    assert "Pictures: curves.png, views.png." in runs.said["teacher"].out
 
 
 def test_lambda_falls_and_the_learning_rate_with_it(runs):
@@ -238,20 +264,26 @@ def test_another_command_in_the_folder_of_a_run_is_refused(runs, change, message
 
 
 def test_operational_flags_may_change(runs):
-    assert runs.commands.run(*STAGE_2, "--checkpoint_every=7", "--knn_every=1", "--teacher=teacher").code == 0
+    assert (
+        runs.commands.run(
+            *STAGE_2, "--checkpoint_every=7", "--knn_every=1", "--diagnostics_every=0", "--teacher=teacher"
+        ).code
+        == 0
+    )
 
 
 def test_one_stage_trains_a_binary_network_from_scratch(runs):
     tiny = [flag for flag in TINY if "epochs" not in flag and "knn" not in flag]
     command = ["bssl", "--one_stage", "--teacher=teacher", "--workdir=bssl/one_stage", *HEADS, *tiny]
-    done = runs.commands.run(*command, "--epochs=1", "--knn_every=0")
+    done = runs.commands.run(*command, "--epochs=1", "--knn_every=0", "--diagnostics_every=0")
     assert done.code == 0, done.err
     assert "starts from" not in done.out
     run = runs.folder("one_stage")
     assert run.flags()["recipe"] == "digits/bssl_one_stage"
     assert "stage 1" not in run.inputs()
     assert load_encoder(run.encoder("student")).spec.binarization == "full"
-    assert "knn" not in run.results()["metrics"]
+    assert not {"knn", "diagnostics/saturated"} & set(run.results()["metrics"])
+    assert not list(run.path.glob("diagnostics.*"))
 
 
 def test_knn_in_a_process_of_its_own_measures_and_remembers(runs):
@@ -287,6 +319,27 @@ def test_linear_measures_the_same_encoder(runs):
     assert results["settings"]["learning_rates"] == [0.1, 1.0]
     assert (folder / "confusion.png").stat().st_size > 0
     assert "linear/bssl/digits/last/top1: " in done.out
+
+
+def test_linear_can_choose_on_training_images(runs, tmp_path):
+    arguments = (
+        f"--encoder_dir={shutil.copytree(runs.folder('stage2').encoder('student'), tmp_path / 'encoder')}",
+        "--dataset=digits",
+        "--image_size=16",
+        "--epochs=2",
+        "--lr=0.1",
+        "--lr=1",
+    )
+    done = runs.commands.run("linear", *arguments, "--holdout_per_class=5")
+    assert (done.code, done.err) == (0, "")
+    results = json.loads((tmp_path / "probes" / "linear-bssl-digits" / "results.json").read_text())
+    assert results["settings"]["holdout_per_class"] == 5
+    other = json.loads((runs.folder("stage2").probe("linear-bssl-digits") / "results.json").read_text())
+    # Fewer images to train on: other classifiers.
+    assert results["metrics"] != other["metrics"]
+    assert set(results["metrics"]) == set(other["metrics"])
+    too_many = runs.commands.run("linear", *arguments, "--holdout_per_class=1000")
+    assert too_many.code == 2
 
 
 def test_the_untrained_baseline_has_a_folder_of_its_own(runs):

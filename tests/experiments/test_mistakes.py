@@ -1,13 +1,15 @@
 """What a user can get wrong ends with one sentence before anything is trained, and leaves no trace that hinders."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from larq_ssl import models
-from larq_ssl.models.folder import save_encoder
+from larq_ssl.heads import mlp_head
+from larq_ssl.models.folder import save_encoder, save_head
 
 TINY = ("--epochs=1", "--steps_per_epoch=2", "--batch_size=32", "--width=0.125", "--image_size=8")
 MOCO = ("moco", "--queue_size=32", *TINY)
@@ -18,13 +20,16 @@ def places(tmp_path_factory):
     """A teacher, a run that is no stage 1, an unfinished run, unlabelled and labelled images, broken images."""
     folder = tmp_path_factory.mktemp("mistakes")
     save_encoder(models.build("resnet_18", None, "none", "cifar", 0.125), folder / "teacher")
+    save_encoder(models.build("resnet_18", None, "none", "cifar", 0.125), folder / "float" / "encoders" / "student")
+    head = mlp_head("student_head", 64, [8], 5, batch_norm=False)
+    save_head(head, folder / "float" / "heads" / "student_head")
     for name, files in {
         "float": {"flags.txt": "--dataset=digits\n", "results.json": json.dumps({"encoders": {"student": "0"}})},
         "unfinished": {"flags.txt": "--dataset=digits\n--stage=1\n"},
         "probe": {"results.json": "{}"},
         "foreign": {"thesis.tex": ""},
     }.items():
-        (folder / name).mkdir()
+        (folder / name).mkdir(exist_ok=True)
         for file, text in files.items():
             (folder / name / file).write_text(text)
     rng = np.random.default_rng(0)
@@ -41,6 +46,10 @@ def places(tmp_path_factory):
 
 def bssl(*arguments):
     return ("bssl", "--teacher={}/teacher", "--hidden_dim=16", "--classes=16", *TINY, *arguments)
+
+
+def s2bnn(*arguments):
+    return ("s2bnn", *TINY, *arguments)
 
 
 CASES = {
@@ -70,9 +79,43 @@ CASES = {
         2,
         "--teacher is missing",
     ),
-    "a teacher that is not there": (bssl("--stage=1", "--teacher=nowhere"), 2, "neither a finished run nor"),
-    "an unfinished teacher": (bssl("--stage=1", "--teacher={}/unfinished"), 2, "neither a finished run nor"),
+    "a teacher that is not there": (bssl("--stage=1", "--teacher=nowhere"), 2, "neither a finished run, nor"),
+    "an unfinished teacher": (bssl("--stage=1", "--teacher={}/unfinished"), 2, "neither a finished run, nor"),
     "a collapse": (bssl("--stage=1", "--feature_source=logits"), 2, "collapse to a constant"),
+    "a teacher without a head": (
+        s2bnn("--stage=1", "--teacher={}/teacher"),
+        2,
+        "has no projection head, whose embeddings the student is to follow",
+    ),
+    "no teacher for S2-BNN": (
+        ("s2bnn", "--stage=1", "--dataset=folder", "--data_dir={}/labelled", "--batch_size=32"),
+        2,
+        "--teacher is missing",
+    ),
+    "embeddings of another width than the teacher's": (
+        s2bnn("--stage=1", "--teacher={}/float", "--embedding_dim=4"),
+        2,
+        "--embedding_dim must be 5, as the outputs of the teacher's head in",
+    ),
+    # Schemes.
+    "no stage of a scheme": (s2bnn("--scheme=guided"), 2, "--stage=1, --stage=2 or --one_stage"),
+    "unknown scheme": (s2bnn("--scheme=both", "--stage=1"), 1, "--scheme=both"),
+    "a queue without a contrast": (
+        s2bnn("--scheme=guided", "--stage=1", "--queue_size=64"),
+        2,
+        "--queue_size=64 has no meaning with --scheme=guided; leave it out.",
+    ),
+    "a momentum without a contrast": (s2bnn("--stage=1", "--momentum=0.9"), 2, "--momentum=0.9 has no meaning"),
+    "a teacher without guidance": (
+        s2bnn("--scheme=contrastive", "--stage=1", "--teacher={}/float"),
+        2,
+        "float has no meaning with --scheme=contrastive",
+    ),
+    "a queue that is no whole batches in a scheme": (
+        s2bnn("--scheme=contrastive", "--stage=1", "--queue_size=100"),
+        2,
+        "--queue_size must be a multiple of --batch_size=32",
+    ),
     # Data.
     "no such data set": ((*MOCO, "--dataset=cifar11", "--data_dir={}"), 2, "'cifar11'"),
     "no folder": ((*MOCO, "--dataset=folder"), 2, "data_dir"),
@@ -142,21 +185,23 @@ CASES = {
 def test_a_mistake_is_told_in_one_sentence(case, places, commands, tmp_path):
     (command, *arguments), code, sentence = CASES[case]
     arguments = [argument.replace("{}", str(places)) for argument in arguments]
-    if command in ("moco", "bssl") and not any("--workdir" in argument for argument in arguments):
+    if command in ("moco", "bssl", "s2bnn") and not any("--workdir" in argument for argument in arguments):
         arguments.append(f"--workdir={tmp_path}/run")
     done = commands.run(command, *arguments)
     assert done.code == code, done
     assert sentence in done.err
     assert "Traceback" not in done.err
     if code == 2:
-        assert [line for line in done.err.splitlines() if line.startswith("error: ")] == done.err.splitlines()[-1:]
+        # A thread that reads ahead may still log a warning of its own.
+        told = [line for line in done.err.splitlines() if not re.match(r"W\d{4} ", line)]
+        assert [line for line in told if line.startswith("error: ")] == told[-1:]
     if (tmp_path / "run").exists():
         # So that the right command begins a run here.
         assert [path.name for path in (tmp_path / "run").iterdir()] == [".lock"]
     assert [path.name for path in (places / "foreign").iterdir()] == ["thesis.tex"]
 
 
-@pytest.mark.parametrize("command", ["moco", "bssl", "knn", "linear"])
+@pytest.mark.parametrize("command", ["moco", "bssl", "s2bnn", "knn", "linear"])
 def test_help_lists_the_flags_of_a_command(command, commands):
     shown = commands.run(command, "--help").out
     for flag in ("--dataset", "--seed", "--image_size"):

@@ -28,6 +28,8 @@ report = {{}}
 for name in {names}:
     with flagsaver.flagsaver():
         left = FLAGS(common.with_recipe(["{command}", f"--recipe={{name}}", *{typed}], None))
+        if "{command}" == "s2bnn":
+            experiment.complete_flags()
         told = {{flag: FLAGS[flag].value for flag in FLAGS}}
         told.update(left=left[1:], binarization=stages.binarization(), stage_name=stages.stage_name())
         told["folder"] = str(stages.run_folder("{command}").path)
@@ -71,7 +73,7 @@ def test_there_are_recipes_for_each_data_set():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_name_says_method_and_stage(name, parsed):
-    assert re.fullmatch(r"[a-z0-9]+/(moco|bssl)(_[a-z0-9]+)*", name)
+    assert re.fullmatch(r"[a-z0-9]+/(moco|bssl|s2bnn)(_[a-z0-9]+)*", name)
     stage = re.search(r"_(stage[12]|one_stage)$", name)
     if stage:
         assert parsed[name]["stage_name"] == stage[1]
@@ -84,9 +86,9 @@ def test_the_flags_fit_together(name, parsed):
     assert told["recipe"] == name
     assert told["binarization"] in told["binarizations"]
     assert told["batch_size"] % told["accumulate"] == 0
-    if command_of(name) == "moco":
-        assert told["queue_size"] % told["batch_size"] == 0
-    else:
+    if told.get("queue_size") is not None:
+        assert told["queue_size"] % told["batch_size"] == told["batch_size"] % told["batch_norm_groups"] == 0
+    if command_of(name) == "bssl":
         # What `BSSL` refuses: it would collapse.
         assert not (told["train_teacher_head"] and told["feature_source"] == "logits")
 
@@ -120,8 +122,44 @@ def test_the_header_states_cost_and_the_number_to_reach(name):
 def test_stage_2_finds_its_stage_1_and_trains_the_same_network(name, parsed):
     first, second = parsed[name.replace("_stage2", "_stage1")], parsed[name]
     assert pathlib.Path(first["folder"]) == pathlib.Path(second["folder"]).parent / "stage1"
-    for flag in ("encoder", "width", "stem", "preprocessing", "hidden_dim", "classes", "preset", "feature_source"):
-        assert first[flag] == second[flag], flag
+    differ = {flag for flag in first.keys() & second.keys() if first[flag] != second[flag]}
+    assert differ <= {"stage", "recipe", "binarization", "stage_name", "folder", "workdir", "weight_decay", "flagfile"}
+
+
+@pytest.mark.parametrize("scheme", ["contrastive", "contrastive_guided", "guided"])
+@pytest.mark.parametrize("arm", ["stage1", "stage2", "one_stage"])
+def test_s2bnn_is_as_published(scheme, arm, parsed):
+    told = parsed[f"imagenet/s2bnn_{scheme}_{arm}"]
+    assert told["scheme"] == scheme
+    published = {
+        "encoder": "reactnet_a",
+        "views": "s2bnn",
+        "optimizer": "Adam",
+        "lr": 3e-4,
+        "schedule": "linear",
+        "epochs": 200,
+        "batch_size": 256,
+        "temperature": 0.2,
+        "embedding_dim": 128,
+        "hidden_dim": None,
+        # Of the released commands.
+        "weight_decay": 1e-4 if scheme == "contrastive" else 0,
+    }
+    published |= dict.fromkeys(["queue_size", "momentum", "batch_norm_groups"])
+    if scheme != "guided":
+        published |= {"queue_size": 65536, "momentum": 0.999, "batch_norm_groups": 8}
+    assert {name: told[name] for name in published} == published
+
+
+@pytest.mark.parametrize("arm", ["stage1", "stage2", "one_stage"])
+@pytest.mark.parametrize("scheme", ["contrastive", "contrastive_guided", "guided"])
+def test_the_methods_that_a_study_compares_train_the_same_student_on_the_same_images(scheme, arm, parsed):
+    ours, theirs = parsed[f"cifar10/s2bnn_{scheme}_{arm}"], parsed[f"cifar10/bssl_{arm}"]
+    for flag in (
+        *("binarization", "encoder", "width", "stem", "preprocessing", "image_size", "views", "max_train_images"),
+        *("epochs", "batch_size", "optimizer", "lr", "schedule", "warmup_epochs", "precision"),
+    ):
+        assert ours[flag] == theirs[flag], flag
 
 
 def test_recipes_of_one_data_set_train_in_folders_of_their_own(parsed):

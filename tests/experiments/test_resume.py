@@ -86,7 +86,7 @@ def test_the_run_goes_on_from_the_last_checkpoint_and_ends(runs):
     "file",
     [
         *("encoders/student/weights.npz", "encoders/ema/weights.npz"),
-        *("heads/student_head/weights.npz", "heads/momentum_head/weights.npz"),
+        *("heads/student_head/weights.npz", "heads/momentum_head/weights.npz", "memories/queue.npz"),
         *("encoders/student/encoder.json", "views.png", "summary.txt", "LICENSES.md", "inputs.json"),
     ],
 )
@@ -129,15 +129,17 @@ def test_a_run_that_is_killed_before_its_result_is_written_is_finished_by_the_sa
     run = runs.disturbed
     before = run.encoder("student").joinpath("weights.npz").read_bytes()
     results = run.results()
-    for file in ("results.json", "curves.png", "heads/momentum_head/weights.npz"):
+    for file in ("results.json", "curves.png", "memories/queue.npz"):
         (run.path / file).unlink()
+    shutil.rmtree(run.head("momentum_head").parent)
     done = runs.commands.run(*MOCO, "--workdir=disturbed")
     assert done.code == 0, done.err
     assert "going on after step 12;" in done.out
     assert run.results()["metrics"] == results["metrics"]
     assert run.results()["encoders"] == results["encoders"]
     assert run.encoder("student").joinpath("weights.npz").read_bytes() == before
-    assert (run.path / "heads/momentum_head/weights.npz").is_file()
+    assert run.head("momentum_head").is_file()
+    assert run.memory("queue").is_file()
 
 
 def test_damaged_checkpoints_stop_the_command_with_the_reasons(runs, tmp_path):

@@ -145,6 +145,16 @@ def test_a_folder_is_free_again_after_a_mistake(run):
     start(run)
 
 
+@pytest.mark.parametrize("made_before", [False, True])
+def test_a_command_that_is_refused_leaves_nothing_behind(tmp_path, made_before):
+    run = RunFolder(tmp_path / "run")
+    if made_before:
+        run.path.mkdir()
+    with pytest.raises(ValueError, match="a mistake"), run.open(FLAGS, IDENTITY):
+        raise ValueError("a mistake")
+    assert [path.name for path in tmp_path.rglob("*")] == (["run"] if made_before else [])
+
+
 @pytest.mark.parametrize("fresh", [False, True])
 def test_a_folder_of_something_else_is_refused_and_not_touched(tmp_path, fresh):
     (tmp_path / "thesis.tex").write_text("important")
