@@ -7,13 +7,15 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from larq_ssl import layers
+from larq_ssl.roles import Role
 
-INITIALIZERS = ("kaiming", "pytorch", "normal_0.01")
+INITIALIZERS = ("kaiming", "pytorch", "normal_0.01", "normal_0.02")
+ACTIVATIONS = ("relu", "gelu")
 
 
 @dataclasses.dataclass(frozen=True)
 class HeadSpec:
-    """All that is needed to build a head again, apart from its weights; see `mlp_head`."""
+    """All that is needed to build a head again, apart from its weights; see `mlp_head` and `dino_head`."""
 
     name: str
     input_dim: int
@@ -22,15 +24,20 @@ class HeadSpec:
     batch_norm: bool
     output_relu: bool = False
     output_bias: bool = True
+    activation: str = "relu"
+    last_layer: int | None = None
+    free_gain: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden_dims", tuple(self.hidden_dims))
-        for argument, width in [("input_dim", self.input_dim), ("output_dim", self.output_dim)]:
-            if not _is_count(width):
-                raise ValueError(f"{argument} must be positive, got {width}.")
+        for argument in ("input_dim", "output_dim", *(("last_layer",) if self.last_layer is not None else ())):
+            if not _is_count(getattr(self, argument)):
+                raise ValueError(f"{argument} must be positive, got {getattr(self, argument)}.")
         if not all(_is_count(width) for width in self.hidden_dims):
             raise ValueError(f"hidden_dims must be positive, got {self.hidden_dims}.")
-        for argument in ("batch_norm", "output_relu", "output_bias"):
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation!r}.")
+        for argument in ("batch_norm", "output_relu", "output_bias", "free_gain"):
             value = getattr(self, argument)
             if not isinstance(value, bool):
                 raise ValueError(f"{argument} must be True or False, got {value!r}.")
@@ -50,6 +57,9 @@ def mlp_head(
     synchronized: bool = False,
     output_relu: bool = False,
     output_bias: bool = True,
+    activation: str = "relu",
+    last_layer: int | None = None,
+    free_gain: bool = False,
 ) -> tf.keras.Sequential:
     """A multi-layer perceptron: (dense - [batch norm] - ReLU) for each hidden layer, then a dense layer.
 
@@ -66,12 +76,17 @@ def mlp_head(
         output_dim: Length of the output, which is not normalised.
         batch_norm: Whether batch norm follows each hidden dense layer (none follows the last).
         kernel_initializer: `kaiming`: normal with deviation sqrt(2 / inputs), biases 0. `pytorch`: kernels
-            and biases uniform within 1 / sqrt(inputs). `normal_0.01`: normal with deviation 0.01, biases 0.
+            and biases uniform within 1 / sqrt(inputs). `normal_0.01`, `normal_0.02`: normal with that deviation,
+            biases 0.
         synchronized: Whether batch norm takes its statistics over all replicas.
         output_relu: Whether a ReLU follows the last dense layer.
         output_bias: Whether the last dense layer has a bias; prototypes, which are directions, have none.
+        activation: What follows the hidden layers, `relu` or `gelu` (the exact one, by the error function).
+        last_layer: So many outputs of a `WeightNormDense` on the unit row of the last dense layer's outputs, or `None`.
+        free_gain: Whether the gains of that layer are trained; otherwise its outputs are cosines.
     # Returns
-        A built model `[batch, input_dim] -> [batch, output_dim]`, whose attribute `spec` is its `HeadSpec`.
+        A built model `[batch, input_dim] -> [batch, output_dim or last_layer]`, whose attribute `spec` is its
+        `HeadSpec`.
     # Raises
         ValueError: If a width is not positive or the initializer is unknown.
     # References
@@ -83,7 +98,18 @@ def mlp_head(
         references the unbiased one: inference differs by the factor (batch - 1) / batch in the variance,
         training not at all.
     """
-    spec = HeadSpec(name, input_dim, tuple(hidden_dims), output_dim, batch_norm, output_relu, output_bias)
+    spec = HeadSpec(
+        name,
+        input_dim,
+        tuple(hidden_dims),
+        output_dim,
+        batch_norm,
+        output_relu,
+        output_bias,
+        activation,
+        last_layer,
+        free_gain,
+    )
     model = tf.keras.Sequential(name=name)
     model.add(tf.keras.Input([input_dim]))
     inputs = input_dim
@@ -91,12 +117,77 @@ def mlp_head(
         model.add(_dense(f"dense{index}", inputs, width, kernel_initializer, use_bias=not batch_norm))
         if batch_norm:
             model.add(layers.batch_norm(f"bn{index}", synchronized=synchronized))
-        model.add(tf.keras.layers.ReLU(name=f"relu{index}"))
+        model.add(tf.keras.layers.Activation(activation, name=f"{activation}{index}"))
         inputs = width
     model.add(_dense(f"dense{len(hidden_dims) + 1}", inputs, output_dim, kernel_initializer, use_bias=output_bias))
     if output_relu:
         model.add(tf.keras.layers.ReLU(name="relu"))
+    if last_layer is not None:
+        model.add(layers.UnitRows(name="unit"))
+        model.add(layers.WeightNormDense(last_layer, free_gain, name="last_layer"))
     model.spec = spec
+    return model
+
+
+def dino_head(
+    name: str,
+    input_dim: int,
+    output_dim: int = 65536,
+    batch_norm: bool = False,
+    free_gain: bool = False,
+    hidden_dims: Sequence[int] = (2048, 2048),
+    bottleneck_dim: int = 256,
+    synchronized: bool = False,
+) -> tf.keras.Sequential:
+    """DINO's head: hidden layers with GELU, a bottleneck, its unit row, and weight-normalised directions.
+
+    # Arguments
+        name: Name of the model.
+        input_dim: Length of the features that go in.
+        output_dim: Number of directions; SSLight has 4,096 for convolutional networks.
+        batch_norm: Whether batch norm follows each hidden layer, as SSLight has it for convolutional networks.
+        free_gain: Whether the lengths of the directions are trained, as SSLight has it for ViTs.
+        hidden_dims: Widths of the hidden layers.
+        bottleneck_dim: Width of the row that is normalised.
+        synchronized: Whether batch norm takes its statistics over all replicas.
+    # Returns
+        A built model `[batch, input_dim] -> [batch, output_dim]`, whose attribute `spec` is its `HeadSpec`.
+    # Raises
+        ValueError: If a width is not positive.
+    # References
+        - Emerging Properties in Self-Supervised Vision Transformers (Caron et al., 2021), App. C
+    # Differences from the paper
+        As for `mlp_head`: no bias directly before a batch norm.
+    """
+    return mlp_head(
+        name,
+        input_dim,
+        hidden_dims,
+        bottleneck_dim,
+        batch_norm,
+        kernel_initializer="normal_0.02",
+        synchronized=synchronized,
+        activation="gelu",
+        last_layer=output_dim,
+        free_gain=free_gain,
+    )
+
+
+def prototypes(name: str, input_dim: int, count: int) -> tf.keras.Sequential:
+    """SwAV's prototypes: a dense layer without bias, whose kernel has the role of prototypes.
+
+    # Arguments
+        name: Name of the model.
+        input_dim: Length of an embedding.
+        count: Number of prototypes.
+    # Returns
+        A built model `[batch, input_dim] -> [batch, count]`: the scores, cosines if kernel columns and rows of the
+        input have length one.
+    # References
+        - Unsupervised Learning of Visual Features by Contrasting Cluster Assignments (Caron et al., 2020)
+    """
+    model = mlp_head(name, input_dim, (), count, batch_norm=False, kernel_initializer="pytorch", output_bias=False)
+    model.layers[-1].kernel_role = Role.PROTOTYPES
     return model
 
 
@@ -123,6 +214,6 @@ def _initializers(
     if name == "pytorch":
         limit = 1 / math.sqrt(inputs)
         return tuple(tf.keras.initializers.RandomUniform(-limit, limit) for _ in range(2))  # type: ignore[return-value]
-    if name == "normal_0.01":
-        return tf.keras.initializers.RandomNormal(stddev=0.01), zeros
+    if name in ("normal_0.01", "normal_0.02"):
+        return tf.keras.initializers.RandomNormal(stddev=float(name.removeprefix("normal_"))), zeros
     raise ValueError(f"kernel_initializer must be one of {', '.join(INITIALIZERS)}, got {name!r}.")

@@ -1,4 +1,4 @@
-"""The layers that ReActNet needs and that Keras and Larq lack."""
+"""The layers that our networks and heads need and that Keras and Larq lack."""
 
 import tensorflow as tf
 
@@ -118,6 +118,55 @@ class WindowCentres(tf.keras.layers.Layer):
         dynamic = tf.shape(inputs)
         height, width = (inputs.shape[axis] or dynamic[axis] for axis in (1, 2))
         return inputs[:, 1 - height % 2 :: 2, 1 - width % 2 :: 2]
+
+
+@_register
+class UnitRows(tf.keras.layers.Layer):
+    """Each row `[batch, dim]` divided by its Euclidean length, in float32 under any precision policy."""
+
+    def __init__(self, **kwargs) -> None:  # type: ignore[no-untyped-def]
+        super().__init__(**{**kwargs, "dtype": "float32"})
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """The unit rows."""
+        return tf.math.l2_normalize(inputs, axis=-1)
+
+
+@_register
+class WeightNormDense(tf.keras.layers.Layer):
+    r"""A dense layer without bias whose columns are a gain times a direction of length one.
+
+    \[ y_k = g_k \, \Big\langle x, \frac{v_k}{\|v_k\|_2} \Big\rangle \]
+
+    # Arguments
+        units: Number of columns.
+        free_gain: Whether the gains are trained, from 1 on; otherwise there are none, and unit rows give cosines.
+    # References
+        - Weight Normalization (Salimans & Kingma, 2016); the last layer of DINO's head
+    """
+
+    weight_roles = {"v": Role.LAST_LAYER, "g": Role.LAST_LAYER}  # noqa: RUF012
+
+    def __init__(self, units: int, free_gain: bool = False, **kwargs) -> None:  # type: ignore[no-untyped-def]
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.units, self.free_gain = units, free_gain
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        """Makes the directions, uniform as PyTorch's, and the gains."""
+        limit = input_shape[-1] ** -0.5
+        uniform = tf.keras.initializers.RandomUniform(-limit, limit)
+        self.v = self.add_weight("v", shape=[input_shape[-1], self.units], initializer=uniform)
+        self.g = self.add_weight("g", shape=[self.units], initializer="ones") if self.free_gain else None
+        super().build(input_shape)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Outputs `[batch, units]`, float32."""
+        outputs = tf.linalg.matmul(inputs, tf.math.l2_normalize(self.v, axis=0, epsilon=0.0))
+        return outputs if self.g is None else outputs * self.g
+
+    def get_config(self) -> dict:
+        """The arguments, for serialisation."""
+        return {**super().get_config(), "units": self.units, "free_gain": self.free_gain}
 
 
 def batch_norm(name: str, synchronized: bool = False) -> tf.keras.layers.BatchNormalization:

@@ -3,6 +3,7 @@
 from larq_ssl.callbacks.checkpointing import Checkpointing
 from larq_ssl.callbacks.collapse import CollapseWarning
 from larq_ssl.callbacks.diagnostics import Diagnostics
+from larq_ssl.callbacks.freeze_roles import FreezeRoles
 from larq_ssl.callbacks.logs import EpochRecorder, Estimate, MetricsFile, ProgressBar, ScheduleLogger, TensorBoard
 from larq_ssl.callbacks.online_knn import OnlineKNN
 from larq_ssl.callbacks.sign_flips import SignFlips
@@ -14,6 +15,7 @@ __all__ = [
     "Diagnostics",
     "EpochRecorder",
     "Estimate",
+    "FreezeRoles",
     "GradientCheck",
     "MetricsFile",
     "NoGradientError",

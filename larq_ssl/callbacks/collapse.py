@@ -10,13 +10,17 @@ _log = logging.getLogger(__name__)
 _MEANING = {
     "embedding_std": "different images get nearly the same features",
     "embedding_rank": "the features fill hardly more than one dimension",
-    "class_usage": "the joint classifier puts all images into one class, so its divergence teaches nothing any more "
-    "and only the feature loss holds the features apart",
+    "class_usage": "the classifier of the method puts all images into one class, so following it teaches nothing any "
+    "more",
 }
+# How near, relatively, to the value of a collapse a loss has to stay, and in how many epochs.
+_NEAR, _EPOCHS = 1e-3, 2
 
 
 class CollapseWarning(tf.keras.callbacks.Callback):
     """Warns once for each sign of collapse that an epoch's metrics show.
+
+    A loss that stays at the value that the method names in `collapse_values` for two epochs is one, too.
 
     # Arguments
         least_std: `embedding_std` below which the embedding counts as constant; independent directions have 1.
@@ -28,8 +32,10 @@ class CollapseWarning(tf.keras.callbacks.Callback):
         super().__init__()
         self._least = {"embedding_std": least_std, "embedding_rank": least_rank, "class_usage": least_usage}
         self.warned: set[str] = set()
+        self._stuck: dict[str, int] = {}
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self._watch_losses(epoch, logs or {})
         for name, least in self._least.items():
             value = (logs or {}).get(name)
             if value is not None and value < least and name not in self.warned:
@@ -41,4 +47,18 @@ class CollapseWarning(tf.keras.callbacks.Callback):
                     value,
                     least,
                     _MEANING[name],
+                )
+
+    def _watch_losses(self, epoch: int, logs: dict) -> None:
+        for name, value in getattr(self.model, "collapse_values", {}).items():
+            stuck = name in logs and abs(logs[name] - value) < _NEAR * value
+            self._stuck[name] = self._stuck.get(name, 0) + 1 if stuck else 0
+            if self._stuck[name] >= _EPOCHS and name not in self.warned:
+                self.warned.add(name)
+                _log.warning(
+                    "COLLAPSE after epoch %d: %s stays at %.4f, where it is if all classes are equally likely for "
+                    "every image: nothing is learned.",
+                    epoch + 1,
+                    name,
+                    logs[name],
                 )

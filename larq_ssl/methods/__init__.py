@@ -2,7 +2,8 @@
 
 from larq_ssl.methods.base import SelfSupervisedModel
 from larq_ssl.methods.bssl import BSSL
+from larq_ssl.methods.dino import DINO
 from larq_ssl.methods.moco import MoCo
 from larq_ssl.methods.s2bnn import S2BNN
 
-__all__ = ["BSSL", "S2BNN", "MoCo", "SelfSupervisedModel"]
+__all__ = ["BSSL", "DINO", "S2BNN", "MoCo", "SelfSupervisedModel"]

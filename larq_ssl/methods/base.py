@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from larq_ssl import distribute
+from larq_ssl.methods.clipping import CLIP_NORMS, clip
 from larq_ssl.optimizers import assign_roles
 from larq_ssl.roles import Role, variable_roles
 
@@ -31,19 +32,24 @@ class SelfSupervisedModel(tf.keras.Model):
     # Arguments
         networks: The method's networks by name, e.g. `{"teacher": ..., "student": ...}`.
         optimized: The names of those that the optimizer moves.
-        gradient_clip: Largest global L2 norm of all gradients together, or `None`.
+        gradient_clip: Largest L2 norm of the gradients, or `None`.
+        clip_norm: Whose norm that is: `global`, of all gradients together, or `variable`, of each alone.
         accumulate: Number of equal parts that a batch is cut into; their gradients are averaged before the
             one update. Equal to a single pass in which BatchNormalization sees each part alone.
     # Attributes
         term_names: Names of the scalars that `loss_terms` returns; `loss` is the one that is minimised.
         gradient_groups: Groups of networks whose gradient norms are reported as `gradient_norm/<group>`.
+        collapse_values: Terms and the value at which each sits if the method teaches nothing (the logarithm of the
+            number of classes).
         allows_accumulation: Whether the loss is a mean over examples that do not see each other.
+        frozen_roles: Roles of the variables that the optimizer leaves alone for now, see `freeze`.
     # Raises
         ValueError: If an argument is out of its range or the method cannot accumulate.
     """
 
     term_names: tuple[str, ...] = ("loss",)
     gradient_groups: Mapping[str, tuple[str, ...]] = {}
+    collapse_values: Mapping[str, float] = {}
     allows_accumulation = True
 
     def __init__(
@@ -53,11 +59,14 @@ class SelfSupervisedModel(tf.keras.Model):
         gradient_clip: float | None = None,
         accumulate: int = 1,
         name: str | None = None,
+        clip_norm: str = "global",
     ):
         super().__init__(name=name)
         self.networks = dict(networks)
         if gradient_clip is not None and not gradient_clip > 0:
             raise ValueError(f"gradient_clip must be above 0 or None, got {gradient_clip}.")
+        if clip_norm not in CLIP_NORMS:
+            raise ValueError(f"clip_norm must be one of {', '.join(CLIP_NORMS)}, got {clip_norm!r}.")
         if accumulate < 1:
             raise ValueError(f"accumulate must be at least 1, got {accumulate}.")
         if accumulate > 1 and not self.allows_accumulation:
@@ -66,8 +75,9 @@ class SelfSupervisedModel(tf.keras.Model):
                 f"queue or the batch, got {accumulate}."
             )
         self.optimized = tuple(optimized)
-        self.gradient_clip = gradient_clip
+        self.gradient_clip, self.clip_norm = gradient_clip, clip_norm
         self.accumulate = accumulate
+        self.frozen_roles: frozenset[Role] = frozenset()
         self.built = True
 
     @property
@@ -103,9 +113,21 @@ class SelfSupervisedModel(tf.keras.Model):
         """Features of raw images `[batch, height, width, 3]` in 0..255, in inference mode."""
         return self.networks["student"](images, training=False)
 
+    def freeze(self, roles: Iterable[Role]) -> None:
+        """Leaves the optimised variables of these roles alone from the next step on, and those of no other role.
+
+        They get no gradient, so neither weight decay nor momentum moves them; what else moves a variable, like a moving
+        average, still does.
+        """
+        roles = frozenset(Role(role) for role in roles)
+        if roles != self.frozen_roles:
+            self.frozen_roles = roles
+            if self.train_function is not None:
+                self.make_train_function(force=True)
+
     @property
     def optimized_variables(self) -> list[tf.Variable]:
-        """The variables that the optimizer moves, network after network."""
+        """The variables that the optimizer moves, network after network, those that are frozen for now included."""
         return [variable for variable, _ in self._optimized_roles()]
 
     def _optimized_roles(self) -> list[tuple[tf.Variable, Role]]:
@@ -141,22 +163,23 @@ class SelfSupervisedModel(tf.keras.Model):
 
     def train_step(self, batch: Batch) -> dict[str, tf.Tensor]:
         self.before_update()
-        variables = self.optimized_variables
+        roles = self._optimized_roles()
+        active = [place for place, (_, role) in enumerate(roles) if role not in self.frozen_roles]
+        variables = [roles[place][0] for place in active]
         terms, gradients = self._terms_and_gradients(batch, variables)
         gradients = distribute.all_reduce_sum(gradients)
         scaled = isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer)
         if scaled:
             gradients = self.optimizer.get_unscaled_gradients(gradients)
-        squares = 2.0 * tf.stack([tf.nn.l2_loss(gradient) for gradient in gradients])
+        squares = _at(active, 2.0 * tf.stack([tf.nn.l2_loss(gradient) for gradient in gradients]), len(roles))
         norms = self._gradient_norms(squares)
         # An infinite gradient is an ordinary event of loss scaling.
         checked = [terms["loss"]] if scaled else [terms["loss"], tf.sqrt(tf.reduce_sum(squares))]
         checks = [_assert_finite(value) for value in checked]
         with tf.control_dependencies(checks):
             gradients = [tf.identity(gradient) for gradient in gradients]
-        self._watch_first_gradients(gradients)
-        if self.gradient_clip is not None:
-            gradients, _ = tf.clip_by_global_norm(gradients, self.gradient_clip)
+        self._watch_first_gradients(gradients, active)
+        gradients = clip(gradients, self.gradient_clip, self.clip_norm)
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True), experimental_aggregate_gradients=False)
         with tf.control_dependencies(checks):
             self.after_update()
@@ -221,7 +244,7 @@ class SelfSupervisedModel(tf.keras.Model):
         means = self._gradient_squares.result().numpy()
         return np.sqrt(means[[places[id(variable)] for variable in variables]])
 
-    def _watch_first_gradients(self, gradients: list[tf.Tensor]) -> None:
+    def _watch_first_gradients(self, gradients: list[tf.Tensor], places: Sequence[int]) -> None:
         def largest_finite(gradient: tf.Tensor) -> tf.Tensor:
             size = tf.abs(tf.cast(gradient, tf.float32))
             # Too large a loss scale makes them infinite: seen, but nothing that a checkpoint may hold.
@@ -232,14 +255,16 @@ class SelfSupervisedModel(tf.keras.Model):
             lambda: tf.stack([largest_finite(gradient) for gradient in gradients]),
             lambda: tf.zeros([len(gradients)]),
         )
-        self.gradient_seen.assign(tf.maximum(self.gradient_seen, largest))
+        count = self.gradient_seen.shape[0]
+        self.gradient_seen.assign(tf.maximum(self.gradient_seen, _at(places, largest, count)))
 
     def variables_without_gradient(self) -> list[str]:
-        """Names of the optimised variables whose gradient was exactly zero in all of the first three steps."""
+        """Names of optimised variables, not frozen, whose gradient was exactly zero in all of the first three steps."""
         names = []
         for name in self.optimized:
-            for variable, _ in variable_roles(self.networks[name]):
-                names.append((name in self.idle_networks(), f"{name}/{variable.name}"))
+            for variable, role in variable_roles(self.networks[name]):
+                idle = name in self.idle_networks() or role in self.frozen_roles
+                names.append((idle, f"{name}/{variable.name}"))
         seen = self.gradient_seen.numpy()
         return [name for (idle, name), largest in zip(names, seen, strict=True) if largest == 0 and not idle]
 
@@ -266,6 +291,13 @@ def _split(batch: Batch, parts: int) -> list[Batch]:
         raise ValueError(f"accumulate must divide the batch size per replica ({size}), got {parts}.")
     pieces = {key: tf.split(value, parts) for key, value in batch.items()}
     return [{key: pieces[key][part] for key in pieces} for part in range(parts)]
+
+
+def _at(places: Sequence[int], values: tf.Tensor, count: int) -> tf.Tensor:
+    """A vector of `count` numbers: the values at these places, zeros elsewhere."""
+    if len(places) == count:
+        return values
+    return tf.scatter_nd(tf.constant([[place] for place in places]), values, [count])
 
 
 def _assert_finite(value: tf.Tensor) -> tf.Operation:

@@ -190,8 +190,11 @@ def _read_description(file: pathlib.Path, what: str, file_format: str, spec_clas
         raise ValueError(f"{file} is not the description of {what}: {error}") from error
     if not isinstance(description, dict) or description.get("format") != file_format:
         raise ValueError(f"{file} is not the description of {what}: `format` is not {file_format!r}.")
-    known = {field.name for field in dataclasses.fields(spec_class)}
+    fields = dataclasses.fields(spec_class)
+    known = {field.name for field in fields}
+    # What an earlier version did not know yet is at its default.
+    needed = {field.name for field in fields if field.default is dataclasses.MISSING}
     spec = description.get("spec")
-    if not isinstance(spec, dict) or set(spec) != known:
-        raise ValueError(f"{file}: `spec` must have exactly the keys {sorted(known)}.")
+    if not isinstance(spec, dict) or not needed <= set(spec) <= known:
+        raise ValueError(f"{file}: `spec` must have the keys {sorted(needed)} and may have {sorted(known - needed)}.")
     return description

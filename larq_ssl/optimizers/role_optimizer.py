@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras.src.optimizers.legacy.optimizer_v2 import _var_key
 
 from larq_ssl.roles import Role
+from larq_ssl.schedules import at_step
 
 ALL_ROLES: frozenset[Role] = frozenset(Role)
 # What the literature means by "no decay for biases and norms": one number per channel is left out.
@@ -87,12 +88,12 @@ class RoleOptimizer(tf.keras.optimizers.legacy.Optimizer):
 
     def _decayed_lr(self, var_dtype: tf.DType) -> tf.Tensor:
         # Keras rounds the step to the dtype of the variable, which bfloat16 cannot count in.
-        return tf.cast(_at_step(self._get_hyper("learning_rate"), self.iterations), var_dtype)
+        return tf.cast(at_step(self._get_hyper("learning_rate"), self.iterations), var_dtype)
 
     def _prepare_local(self, var_device: str, var_dtype: tf.DType, apply_state: dict) -> None:
         super()._prepare_local(var_device, var_dtype, apply_state)
         apply_state[var_device, var_dtype]["weight_decay"] = tf.cast(
-            _at_step(self.weight_decay, self.iterations), var_dtype
+            at_step(self.weight_decay, self.iterations), var_dtype
         )
 
     def _state(self, variable: tf.Variable, apply_state: Mapping | None) -> State:
@@ -149,10 +150,6 @@ def check_range(name: str, value: float, low: float, high: float = float("inf"))
 
 def _is_schedule(value: Any) -> bool:
     return isinstance(value, tf.keras.optimizers.schedules.LearningRateSchedule)
-
-
-def _at_step(value: Any, step: tf.Tensor) -> Any:
-    return value(step) if _is_schedule(value) else value
 
 
 def _serialized(value: Any) -> Any:

@@ -27,6 +27,11 @@ class Schedule(tf.keras.optimizers.schedules.LearningRateSchedule):
         return {name: getattr(self, name) for name in self.arguments}
 
 
+def at_step(value: Any, step: tf.Tensor | int) -> Any:
+    """The value of a schedule at a step; a number stays what it is."""
+    return value(step) if isinstance(value, tf.keras.optimizers.schedules.LearningRateSchedule) else value
+
+
 def half_cosine(start: float, end: float, fraction: tf.Tensor) -> tf.Tensor:
     """Half a cosine from `start` (fraction 0) to `end` (fraction 1)."""
     fraction = tf.clip_by_value(fraction, tf.zeros([], tf.float64), tf.ones([], tf.float64))

@@ -85,6 +85,38 @@ class LinearDecay(Schedule):
 
 
 @tf.keras.utils.register_keras_serializable(package="larq_ssl")
+class EpochRamp(Schedule):
+    """A straight line between two values, one value per epoch, then constant.
+
+    \\[ v(t) = s + (f - s) \\, \\min\\Big(\\frac{\\lfloor t/n \\rfloor}{E - 1}, 1\\Big) \\]
+
+    # Arguments
+        start: Value of the first epoch.
+        final: Value of the last epoch of the line, and of all after it.
+        epochs: Number of epochs of the line \\( E \\), both ends included; with 0 or 1 there is none, and `final`
+            holds from the first epoch on.
+        steps_per_epoch: Number of updates per epoch \\( n \\).
+    # Raises
+        ValueError: If a value is negative, or the number of steps not positive.
+    # References
+        - DINO (Caron et al., 2021), released code: the temperature of the teacher
+    """
+
+    arguments = ("start", "final", "epochs", "steps_per_epoch")
+
+    def __init__(self, start: float, final: float, epochs: int, steps_per_epoch: int) -> None:
+        check_not_negative(start=start, final=final, epochs=epochs)
+        check_positive(steps_per_epoch=steps_per_epoch)
+        self.start, self.final, self.epochs, self.steps_per_epoch = start, final, epochs, steps_per_epoch
+
+    def value(self, step: tf.Tensor) -> tf.Tensor:
+        if self.epochs < 2:
+            return tf.fill(tf.shape(step), tf.cast(self.final, tf.float64))
+        share = tf.minimum(tf.floor(step / self.steps_per_epoch) / (self.epochs - 1), 1.0)
+        return self.start + (self.final - self.start) * share
+
+
+@tf.keras.utils.register_keras_serializable(package="larq_ssl")
 class StepDecay(Schedule):
     """A constant that is multiplied by a factor at given steps.
 

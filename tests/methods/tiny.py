@@ -4,8 +4,9 @@ import numpy as np
 import tensorflow as tf
 
 from larq_ssl import layers
-from larq_ssl.heads import mlp_head
+from larq_ssl.heads import dino_head, mlp_head
 from larq_ssl.methods.bssl import BSSL, resolve_preset
+from larq_ssl.methods.dino import DINO
 from larq_ssl.methods.moco import MoCo
 from larq_ssl.methods.s2bnn import S2BNN
 from larq_ssl.models.convolutions import float_conv
@@ -29,6 +30,19 @@ def encoder(name, dim=6, batch_norm=True, synchronized=False):
     model.add(tf.keras.layers.ReLU(name="relu1"))
     model.add(tf.keras.layers.Dense(dim, name="dense2"))
     return model
+
+
+def conv_encoder(name, dim=6, batch_norm=True, synchronized=False):
+    """A convolution, pooled, and a dense layer, for images of any size."""
+    store = LayerStore(synchronized=synchronized)
+    inputs = tf.keras.Input((None, None, 3))
+    x = layers.Preprocessing("unit", name="preprocessing")(inputs)
+    x = tf.keras.layers.Conv2D(8, 3, padding="same", use_bias=not batch_norm, name="conv1")(x)
+    if batch_norm:
+        x = store(layers.batch_norm, "bn1")(x)
+    x = tf.keras.layers.ReLU(name="relu1")(x)
+    x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    return tf.keras.Model(inputs, tf.keras.layers.Dense(dim, name="dense1")(x), name=name)
 
 
 def binary_encoder(name, dim=8, synchronized=False):
@@ -97,10 +111,35 @@ def s2bnn(scheme, batch_norm=True, synchronized=False, optimizer=None, make=None
     return method
 
 
+def dino(batch_norm=True, synchronized=False, optimizer=None, linear_probe=False, make=None, **arguments):
+    """A compiled DINO of 6 features and 7 classes."""
+    make = make or (lambda name: conv_encoder(name, 6, batch_norm, synchronized))
+    heads = [
+        dino_head(name, 6, 7, batch_norm, hidden_dims=(9, 9), bottleneck_dim=5, synchronized=synchronized)
+        for name in ("student_head", "momentum_head")
+    ]
+    probe = mlp_head("linear_probe", 6, (), 3, batch_norm=False) if linear_probe else None
+    method = DINO(make("student"), heads[0], make("momentum_encoder"), heads[1], linear_probe=probe, **arguments)
+    method.compile(optimizer or SGD(0.1))
+    return method
+
+
 def batch(seed=0, size=8, views=2, image=IMAGE):
     """A batch as the pipeline makes it, of noise."""
     pixels = np.random.default_rng(seed).integers(0, 256, (size, views, *image))
     return {"global": tf.constant(pixels, tf.uint8), "id": tf.range(size, dtype=tf.int64)}
+
+
+def multi_crop_batch(seed=0, size=4, views=(2, 3), sides=(8, 4)):
+    """A batch of global and local views of noise, with labels."""
+    random = np.random.default_rng(seed)
+    pixels = [random.integers(0, 256, (size, count, side, side, 3)) for count, side in zip(views, sides, strict=True)]
+    return {
+        "global": tf.constant(pixels[0], tf.uint8),
+        "local": tf.constant(pixels[1], tf.uint8),
+        "id": tf.range(size, dtype=tf.int64),
+        "label": tf.constant(random.integers(0, 3, size), tf.int64),
+    }
 
 
 def trained(method, batches, in_graph=False):
