@@ -2,6 +2,7 @@
 
 import pathlib
 from collections.abc import Collection
+from typing import Any
 
 from absl import flags
 
@@ -58,6 +59,8 @@ def run_folder(experiment: str) -> RunFolder:
 
 def default_folder(experiment: str) -> pathlib.Path:
     variants = [FLAGS[name].value for name in _VARIANTS if name in FLAGS]
+    if "alpha" in FLAGS:  # multi-crop, whose policies are what is compared
+        variants.append(FLAGS.views)
     return pathlib.Path("runs") / experiment / "-".join([FLAGS.dataset, FLAGS.encoder, *variants])
 
 
@@ -101,10 +104,29 @@ def stage1_run(run: RunFolder) -> RunFolder | None:
     return before
 
 
-def student(before: RunFolder | None) -> Encoder:
-    """The encoder that the flags describe, turned like that of stage 1, which may come from PyTorch."""
+def student(before: RunFolder | None, **options: Any) -> Encoder:
+    """The encoder that the flags describe, turned like that of stage 1, which may come from PyTorch.
+
+    # Arguments
+        options: Further arguments of `larq_ssl.models.build`.
+    """
     turned = before is not None and model_folder.read_spec(before.encoder("student")).rotate_input
-    return build(FLAGS.encoder, None, binarization(), FLAGS.stem, FLAGS.width, FLAGS.preprocessing, rotate_input=turned)
+    return build(
+        FLAGS.encoder,
+        None,
+        binarization(),
+        FLAGS.stem,
+        FLAGS.width,
+        FLAGS.preprocessing,
+        rotate_input=turned,
+        synchronized=synchronized(),
+        **options,
+    )
+
+
+def synchronized() -> bool:
+    """Whether BatchNorm of the encoder sees all replicas; with one, Keras's faster layers do the same."""
+    return FLAGS.sync_batch_norm and FLAGS.strategy != "single"
 
 
 def warn_of_other(before: RunFolder, names: Collection[str]) -> None:

@@ -92,7 +92,10 @@ def learning_rate(data: Data) -> tf.keras.optimizers.schedules.LearningRateSched
     if FLAGS.schedule in ("linear", "step", "constant") and warmup:
         raise ValueError(f"--warmup_epochs must be 0 with --schedule={FLAGS.schedule}, got {FLAGS.warmup_epochs}.")
     if FLAGS.schedule == "cosine":
-        return schedules.WarmupCosine(peak, 0.0, data.total_steps, warmup)
+        return schedules.WarmupCosine(peak, FLAGS.min_lr, data.total_steps, warmup, FLAGS.warmup_lr)
+    for name in ("min_lr", "warmup_lr"):
+        if FLAGS[name].value:
+            raise ValueError(f"--{name}={FLAGS[name].value} needs --schedule=cosine, got --schedule={FLAGS.schedule}.")
     if FLAGS.schedule == "epoch_cosine":
         if FLAGS.warmup_epochs != int(FLAGS.warmup_epochs):
             raise ValueError(f"--warmup_epochs must be whole with epoch_cosine, got {FLAGS.warmup_epochs}.")
@@ -103,11 +106,18 @@ def learning_rate(data: Data) -> tf.keras.optimizers.schedules.LearningRateSched
     return schedules.StepDecay(peak, boundaries)
 
 
-def optimizer(
-    rate: tf.keras.optimizers.schedules.LearningRateSchedule,
-) -> tf.keras.optimizers.legacy.Optimizer:
+def weight_decay(data: Data) -> float | schedules.Schedule | None:
+    """The weight decay of the flags, `None` for that of the optimizer."""
+    if FLAGS.final_weight_decay is None:
+        return FLAGS.weight_decay
+    if FLAGS.weight_decay is None:
+        raise ValueError(f"--final_weight_decay={FLAGS.final_weight_decay} needs --weight_decay, the first value.")
+    return schedules.WarmupCosine(FLAGS.weight_decay, FLAGS.final_weight_decay, data.total_steps)
+
+
+def optimizer(data: Data) -> tf.keras.optimizers.legacy.Optimizer:
     """The optimizer of `--optimizer`, with loss scaling where float16 needs it."""
-    result = build_optimizer(FLAGS.optimizer, rate, FLAGS.weight_decay)
+    result = build_optimizer(FLAGS.optimizer, learning_rate(data), weight_decay(data))
     if FLAGS.precision == "mixed_float16":
         return tf.keras.mixed_precision.LossScaleOptimizer(result)
     return result
@@ -122,6 +132,7 @@ class Job:
         make: Builds the method; called in the scope of the strategy.
         shown: Metrics for the progress bar; the online kNN is added.
         schedules: Values to log at each epoch, besides the learning rate.
+        callbacks: What else happens while the method trains; the first to be called.
         inputs: Fingerprints of what the run reads besides the images.
         licences: Lines for the run's `LICENSES.md`.
     """
@@ -130,6 +141,7 @@ class Job:
     make: Callable[[], SelfSupervisedModel]
     shown: tuple[str, ...]
     schedules: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
+    callbacks: tuple[tf.keras.callbacks.Callback, ...] = ()
     inputs: Mapping[str, str] = dataclasses.field(default_factory=dict)
     licences: tuple[str, ...] = ()
 
@@ -152,11 +164,10 @@ def run_training(experiment: str, prepare: Callable[[RunFolder], Job]) -> int:
                 return 0
             strategy = _set_up()
             job = prepare(run)
-            rate = learning_rate(job.data)
             online_knn = _online_knn()
             with strategy.scope():
                 method = job.make()
-                method.compile(optimizer=optimizer(rate))
+                method.compile(optimizer=optimizer(job.data))
             first = next(iter(job.data.batches()))
             callbacks.check_views(first)
             inputs = {"data": job.data.train.fingerprint, **job.inputs}
@@ -166,7 +177,7 @@ def run_training(experiment: str, prepare: Callable[[RunFolder], Job]) -> int:
             if done == 0:
                 _record_start(run, job, first, method)
         common.say(f"{run.path}: {f'going on after step {done:,}' if done else 'a new run'}; {method_size(method)}.")
-        watchers = _watchers(run, job, first, method, rate, online_knn)
+        watchers = [*job.callbacks, *_watchers(run, job, first, method, online_knn)]
         return _fit(run, job, method, done, checkpoints, watchers)
 
 
@@ -227,20 +238,22 @@ def _watchers(
     job: Job,
     batch: Mapping[str, tf.Tensor],
     method: SelfSupervisedModel,
-    rate: tf.keras.optimizers.schedules.LearningRateSchedule,
     online_knn: Callable[[tf.keras.Model], tf.keras.callbacks.Callback] | None,
 ) -> list[tf.keras.callbacks.Callback]:
     """The callbacks in their order: those that add to an epoch's logs before those that show and keep them."""
     encoder = method.encoders["student"]
     probe, every = batch["global"].numpy()[:_PROBE_IMAGES, 0], FLAGS.diagnostics_every
     places = run.diagnostics_file, run.tensorboard
+    logged = {"learning_rate": learning_rate(job.data), **job.schedules}
+    if FLAGS.final_weight_decay is not None:
+        logged["weight_decay"] = weight_decay(job.data)
     return [
         # First, so that it does not time the others.
         callbacks.EpochRecorder(FLAGS.batch_size),
         *([online_knn(encoder)] if online_knn is not None else []),
         callbacks.SignFlips(encoder.binary_layers if encoder.spec.binarization == "full" else []),
         *([callbacks.Diagnostics(encoder, probe, *places, every)] if every else []),
-        callbacks.ScheduleLogger({"learning_rate": rate, **job.schedules}),
+        callbacks.ScheduleLogger(logged),
         callbacks.CollapseWarning(),
         callbacks.GradientCheck(),
         callbacks.Estimate(job.data.total_steps, FLAGS.batch_size, common.say),

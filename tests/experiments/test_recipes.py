@@ -35,7 +35,7 @@ for name in {names}:
         told["folder"] = str(stages.run_folder("{command}").path)
         views.policy(FLAGS.views, FLAGS.image_size)
         data = training.Data(None, None, steps_per_epoch=100)
-        told["optimizer"] = type(training.optimizer(training.learning_rate(data))).__name__
+        told["optimizer"] = type(training.optimizer(data)).__name__
         told["binarizations"] = ARCHITECTURES[FLAGS.encoder].binarizations
         if "{command}" == "bssl":
             balance = [told["balance" + part] for part in ("_start", "_end", "", "_interval")]
