@@ -2,99 +2,19 @@
 
 The order of the ops is crop, flip, jitter, grey, blur, solarise, for every policy. (MoCo v2 flips last: the ops between
 are the same for an image and its mirror image, so the views are too.)
+
+Policies of two views are here, those with local views besides in `multi_crop_views`.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
-INTERPOLATIONS = ("bilinear", "bicubic")
+from larq_ssl.data.multi_crop_views import MULTI_CROPS
+from larq_ssl.data.view_policy import INTERPOLATIONS, MAX_BLUR_SIGMA, View, ViewPolicy
 
-
-@dataclasses.dataclass(frozen=True)
-class View:
-    """One random view of an image; the defaults are a plain resize of the whole image.
-
-    # Arguments
-        size: Side of the view in pixels.
-        crop_scale: Range of the crop's proposed area, as a fraction of the image's; `None`: no crop.
-        ratio: Range of the crop's aspect ratio (width / height), drawn log-uniformly.
-        interpolation: "bilinear" or "bicubic", both anti-aliased.
-        flip: Probability of a horizontal flip.
-        jitter: Strength of brightness, contrast, saturation (factor `1 - x .. 1 + x`) and hue (shift `-x .. x` turns).
-        jitter_probability, grey_probability, blur_probability, solarise_probability: Probability of each op.
-        blur_sigma: Range of the Gaussian's standard deviation in pixels.
-    """
-
-    size: int
-    crop_scale: tuple[float, float] | None = None
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    interpolation: str = "bicubic"
-    flip: float = 0.0
-    jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
-    jitter_probability: float = 0.0
-    grey_probability: float = 0.0
-    blur_probability: float = 0.0
-    blur_sigma: tuple[float, float] = (0.1, 2.0)
-    solarise_probability: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.size < 1:
-            raise ValueError(f"size is {self.size}: it must be at least 1")
-        if self.interpolation not in INTERPOLATIONS:
-            raise ValueError(f"interpolation is {self.interpolation!r}: it must be one of {INTERPOLATIONS}")
-        for name in (
-            "flip",
-            "jitter_probability",
-            "grey_probability",
-            "blur_probability",
-            "solarise_probability",
-        ):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must lie in [0, 1]")
-        if self.crop_scale is not None and not 0.0 < self.crop_scale[0] <= self.crop_scale[1] <= 1.0:
-            raise ValueError(f"crop_scale is {self.crop_scale}: it must be an increasing pair in (0, 1]")
-        if not 0.0 < self.ratio[0] <= self.ratio[1]:
-            raise ValueError(f"ratio is {self.ratio}: it must be an increasing pair of positive numbers")
-        if not 0.0 <= self.blur_sigma[0] <= self.blur_sigma[1] <= MAX_BLUR_SIGMA:
-            raise ValueError(f"blur_sigma is {self.blur_sigma}: it must be an increasing pair in [0, {MAX_BLUR_SIGMA}]")
-        if len(self.jitter) != 4 or min(self.jitter) < 0.0 or self.jitter[3] > 0.5:
-            raise ValueError(f"jitter is {self.jitter}: it must be 4 numbers of at least 0, hue at most 0.5")
-
-
-MAX_BLUR_SIGMA = 8.0
-
-
-@dataclasses.dataclass(frozen=True)
-class ViewPolicy:
-    """The views of an image that make up one training example.
-
-    # Arguments
-        name: Name of the policy.
-        global_views: Views of the first size; all of one size.
-        local_views: Views of another size (multi-crop), all of one size. They are numbered after the global views.
-    """
-
-    name: str
-    global_views: tuple[View, ...]
-    local_views: tuple[View, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not self.global_views:
-            raise ValueError("global_views is empty: a policy needs at least one")
-        for name in ("global_views", "local_views"):
-            if len({view.size for view in getattr(self, name)}) > 1:
-                raise ValueError(f"{name} differ in size: all views of one group must have one size")
-
-    def first(self, count: int) -> "ViewPolicy":
-        """The same policy with its first global views alone: the same pixels of these, and no work for the others.
-
-        # Raises
-            ValueError: If there are not so many.
-        """
-        if not 1 <= count <= len(self.global_views):
-            raise ValueError(f"count is {count}: {self.name} has {len(self.global_views)} global views")
-        return ViewPolicy(self.name, self.global_views[:count])
+__all__ = ["INTERPOLATIONS", "MAX_BLUR_SIGMA", "POLICIES", "View", "ViewPolicy", "policy"]
 
 
 def _moco_v2(size: int) -> ViewPolicy:
@@ -163,16 +83,27 @@ POLICIES: dict[str, Callable[[int], ViewPolicy]] = {
     "cifar": _cifar,
     "digits": _digits,
     "evaluation": _evaluation,
+    **{name: functools.partial(crops.policy, name) for name, crops in MULTI_CROPS.items()},
 }
 
 
-def policy(name: str, image_size: int, **overrides: Any) -> ViewPolicy:
-    """The policy of that name, with some fields of all its views changed.
+def policy(
+    name: str,
+    image_size: int,
+    *,
+    smallest_global: float | None = None,
+    largest_local: float | None = None,
+    local_size: int | None = None,
+    local_views: int | None = None,
+    **overrides: Any,
+) -> ViewPolicy:
+    """The policy of that name, with some of its numbers changed.
 
     # Arguments
         name: A key of `POLICIES`.
-        image_size: Side of the global views in pixels.
-        overrides: Fields of `View`, such as `jitter_probability=0.5`.
+        image_size: Side of the global views in pixels; that of local views is in proportion.
+        smallest_global, largest_local, local_size, local_views: See `ViewPolicy.with_crops`.
+        overrides: Fields of `View`, such as `jitter_probability=0.5`, of all views alike.
     """
     if name not in POLICIES:
         raise ValueError(f"policy is {name!r}: it must be one of {sorted(POLICIES)}")
@@ -181,8 +112,9 @@ def policy(name: str, image_size: int, **overrides: Any) -> ViewPolicy:
         if key not in fields:
             raise ValueError(f"{key!r} is not a field of a view: the fields are {fields}")
     base = POLICIES[name](image_size)
-    return dataclasses.replace(
+    changed = dataclasses.replace(
         base,
         global_views=tuple(dataclasses.replace(view, **overrides) for view in base.global_views),
         local_views=tuple(dataclasses.replace(view, **overrides) for view in base.local_views),
     )
+    return changed.with_crops(smallest_global, largest_local, local_size, local_views)

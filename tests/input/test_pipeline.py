@@ -191,8 +191,8 @@ def test_policies():
     assert (digits.flip, digits.jitter[3], digits.grey_probability, digits.solarise_probability) == (0, 0, 0, 0)
     with pytest.raises(ValueError, match="'blur' is not a field.*blur_probability"):
         views.policy("bssl", 32, blur=0.5)
-    with pytest.raises(ValueError, match="policy is 'dino'.*bssl"):
-        views.policy("dino", 32)
+    with pytest.raises(ValueError, match="policy is 'blurry'.*bssl"):
+        views.policy("blurry", 32)
     with pytest.raises(ValueError, match=r"flip is 1.5"):
         views.policy("bssl", 32, flip=1.5)
 

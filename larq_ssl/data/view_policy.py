@@ -1,0 +1,143 @@
+"""What a view policy is: plain data that says how the random views of an image are made."""
+
+import dataclasses
+
+INTERPOLATIONS = ("bilinear", "bicubic")
+MAX_BLUR_SIGMA = 8.0
+SMALLEST_SIDE = 8
+"""Of local views, in pixels: a smaller picture shows nothing, and few networks take it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """One random view of an image; the defaults are a plain resize of the whole image.
+
+    # Arguments
+        size: Side of the view in pixels.
+        crop_scale: Range of the crop's proposed area, as a fraction of the image's; `None`: no crop.
+        ratio: Range of the crop's aspect ratio (width / height), drawn log-uniformly.
+        interpolation: "bilinear" or "bicubic", both anti-aliased.
+        flip: Probability of a horizontal flip.
+        jitter: Strength of brightness, contrast, saturation (factor `1 - x .. 1 + x`) and hue (shift `-x .. x` turns).
+        jitter_probability, grey_probability, blur_probability, solarise_probability: Probability of each op.
+        blur_sigma: Range of the Gaussian's standard deviation in pixels.
+    """
+
+    size: int
+    crop_scale: tuple[float, float] | None = None
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    interpolation: str = "bicubic"
+    flip: float = 0.0
+    jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    jitter_probability: float = 0.0
+    grey_probability: float = 0.0
+    blur_probability: float = 0.0
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    solarise_probability: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise ValueError(f"size is {self.size}: it must be at least 1")
+        if self.interpolation not in INTERPOLATIONS:
+            raise ValueError(f"interpolation is {self.interpolation!r}: it must be one of {INTERPOLATIONS}")
+        for name in (
+            "flip",
+            "jitter_probability",
+            "grey_probability",
+            "blur_probability",
+            "solarise_probability",
+        ):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must lie in [0, 1]")
+        if self.crop_scale is not None and not 0.0 < self.crop_scale[0] <= self.crop_scale[1] <= 1.0:
+            raise ValueError(f"crop_scale is {self.crop_scale}: it must be an increasing pair in (0, 1]")
+        if not 0.0 < self.ratio[0] <= self.ratio[1]:
+            raise ValueError(f"ratio is {self.ratio}: it must be an increasing pair of positive numbers")
+        if not 0.0 <= self.blur_sigma[0] <= self.blur_sigma[1] <= MAX_BLUR_SIGMA:
+            raise ValueError(f"blur_sigma is {self.blur_sigma}: it must be an increasing pair in [0, {MAX_BLUR_SIGMA}]")
+        if len(self.jitter) != 4 or min(self.jitter) < 0.0 or self.jitter[3] > 0.5:
+            raise ValueError(f"jitter is {self.jitter}: it must be 4 numbers of at least 0, hue at most 0.5")
+
+
+@dataclasses.dataclass(frozen=True)
+class ViewPolicy:
+    """The views of an image that make up one training example.
+
+    # Arguments
+        name: Name of the policy.
+        global_views: Views of the first size; all of one size.
+        local_views: Views of another size (multi-crop), all of one size. They are numbered after the global views.
+    """
+
+    name: str
+    global_views: tuple[View, ...]
+    local_views: tuple[View, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.global_views:
+            raise ValueError("global_views is empty: a policy needs at least one")
+        for name in ("global_views", "local_views"):
+            if len({view.size for view in getattr(self, name)}) > 1:
+                raise ValueError(f"{name} differ in size: all views of one group must have one size")
+
+    def first(self, count: int) -> "ViewPolicy":
+        """The same policy with its first global views alone: the same pixels of these, and no work for the others.
+
+        # Raises
+            ValueError: If there are not so many.
+        """
+        if not 1 <= count <= len(self.global_views):
+            raise ValueError(f"count is {count}: {self.name} has {len(self.global_views)} global views")
+        return ViewPolicy(self.name, self.global_views[:count])
+
+    def with_crops(
+        self,
+        smallest_global: float | None = None,
+        largest_local: float | None = None,
+        local_size: int | None = None,
+        local_views: int | None = None,
+    ) -> "ViewPolicy":
+        """The same policy with other crops; what is `None` stays.
+
+        # Arguments
+            smallest_global: Lower end of the global views' `crop_scale` (S_g in SSLight).
+            largest_local: Upper end of the local views' `crop_scale` (S_l).
+            local_size: Side of the local views in pixels (LC).
+            local_views: Number of local views (N_l). 0: none, and then their other numbers do not matter.
+        # Raises
+            ValueError: If a number is out of its range, or is one of local views and the policy has none.
+        """
+        local = self.local_views
+        if local_views == 0:
+            local, largest_local, local_size = (), None, None
+        given = {"largest_local": largest_local, "local_size": local_size, "local_views": local_views or None}
+        for name, value in given.items():
+            if value is not None and not local:
+                raise ValueError(f"{name} is {value}: {self.name} has no local views")
+        if local_views is not None and local_views < 0:
+            raise ValueError(f"local_views is {local_views}: it must be at least 0")
+        if local_size is not None and not SMALLEST_SIDE <= local_size <= self.global_views[0].size:
+            raise ValueError(
+                f"local_size is {local_size}: it must lie in [{SMALLEST_SIDE}, {self.global_views[0].size}], "
+                "the latter the size of the global views"
+            )
+        if local_views:
+            local = local[:1] * local_views
+        local = tuple(dataclasses.replace(view, size=local_size or view.size) for view in local)
+        return dataclasses.replace(
+            self,
+            global_views=tuple(_with_end(view, 0, smallest_global, "smallest_global") for view in self.global_views),
+            local_views=tuple(_with_end(view, 1, largest_local, "largest_local") for view in local),
+        )
+
+
+def _with_end(view: View, end: int, share: float | None, name: str) -> View:
+    """A view with another smallest (`end` 0) or largest (1) crop."""
+    if share is None:
+        return view
+    low, high = view.crop_scale or (1.0, 1.0)
+    if end == 0 and not 0.0 < share <= high:
+        raise ValueError(f"{name} is {share}: it must lie in (0, {high}]")
+    if end == 1 and not low <= share <= 1.0:
+        raise ValueError(f"{name} is {share}: it must lie in [{low}, 1]")
+    return dataclasses.replace(view, crop_scale=(share, high) if end == 0 else (low, share))
