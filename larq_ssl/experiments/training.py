@@ -13,11 +13,11 @@ from absl import flags, logging
 
 from larq_ssl import callbacks, distribute, schedules
 from larq_ssl.checkpoints import Checkpoints, NotFiniteError
-from larq_ssl.data import datasets, pipeline, views
+from larq_ssl.data import datasets, pipeline
 from larq_ssl.data.datasets import ImageDataset
 from larq_ssl.data.views import ViewPolicy
 from larq_ssl.evaluation import diagnosis, pictures
-from larq_ssl.experiments import common, stages, training_flags
+from larq_ssl.experiments import chosen_views, common, stages, training_flags
 from larq_ssl.experiments.run_folder import RunFolder
 from larq_ssl.files import write_json, write_whole
 from larq_ssl.memories import save_memory
@@ -66,8 +66,7 @@ def _set_up() -> tf.distribute.Strategy:
 def load_data(policy_name: str, num_views: int | None = None) -> Data:
     """The training images of the flags, and the view policy, or the first so many views of it."""
     train = load_split("train", limit=FLAGS.max_train_images)
-    overrides = {} if FLAGS.crop_scale is None else {"crop_scale": (FLAGS.crop_scale, 1.0)}
-    policy = views.policy(policy_name, FLAGS.image_size, **overrides)
+    policy = chosen_views.policy(policy_name)
     if num_views is not None:
         policy = policy.first(num_views)
     whole = pipeline.steps_per_epoch(train, FLAGS.batch_size)
@@ -295,7 +294,8 @@ def _record_start(run: RunFolder, job: Job, batch: Mapping[str, tf.Tensor], meth
     """Keeps for people what the run looks like at its start."""
     encoder = method.encoders["student"]
     sheet = batch["global"].numpy()[:_SHEET_IMAGES]
-    pictures.view_sheet(run.path / "views.png", sheet, overwrite=True)
+    local = batch["local"].numpy()[:_SHEET_IMAGES] if "local" in batch else None
+    pictures.view_sheet(run.path / "views.png", sheet, local, overwrite=True)
     summary = profile.summary_text(encoder, FLAGS.image_size)
     write_whole(run.path / "summary.txt", summary, overwrite=True)
     licences = (f"Images: {FLAGS.dataset}, {_LICENCES.get(FLAGS.dataset, _UNKNOWN_LICENCE)}.", *job.licences)

@@ -43,7 +43,7 @@ flags.DEFINE_string(
 flags.DEFINE_bool("one_stage", False, "Train a fully binary network from scratch.")
 flags.DEFINE_string("views", None, "View policy, see larq_ssl.data.views.")
 flags.DEFINE_float(
-    "crop_scale", None, "Smallest crop as a share of the image's area, instead of the policy's.", 0.01, 1
+    "crop_scale", None, "Smallest (global) crop as a share of the image's area, instead of the policy's.", 0.01, 1
 )
 flags.DEFINE_enum("optimizer", "adam", OPTIMIZERS, "Optimizer; LARS by the name of its preset.")
 flags.DEFINE_float("lr", None, "Peak learning rate.", 0)
