@@ -16,17 +16,22 @@ def check_views(batch: Mapping[str, tf.Tensor]) -> None:
     """Refuses a batch whose views of an image are the same picture.
 
     # Arguments
-        batch: With `global` uint8 `[batch, views, height, width, 3]`; one view is always fine.
+        batch: With `global`, and perhaps `local`, uint8 `[batch, views, height, width, 3]`; one view is always fine.
     # Raises
         ValueError: If two views are identical for more than half of the images.
     """
-    views = np.asarray(batch["global"])
+    for name in ("global", "local"):
+        if name in batch:
+            _check_views(name, np.asarray(batch[name]))
+
+
+def _check_views(name: str, views: np.ndarray) -> None:
     for second in range(1, views.shape[1]):
         same = np.mean(np.all(views[:, 0] == views[:, second], axis=(1, 2, 3)))
         if same > 0.5:
             raise ValueError(
-                f"Views 1 and {second + 1} are identical for {same:.0%} of the first batch: the augmentation does "
-                "nothing, and the method would learn nothing. Choose another view policy."
+                f"The {name} views 1 and {second + 1} are identical for {same:.0%} of the first batch: the augmentation "
+                "does nothing, and the method would learn nothing. Choose another view policy."
             )
 
 

@@ -36,8 +36,10 @@ class TestCheckViews:
 
     @pytest.mark.parametrize(("pictures", "number"), [((1, 1), 2), ((1, 2, 1), 3)])
     def test_identical_views_are_refused(self, pictures, number):
-        with pytest.raises(ValueError, match=f"Views 1 and {number} are identical for 100% of the first batch"):
+        with pytest.raises(ValueError, match=f"The global views 1 and {number} are identical for 100% of the"):
             callbacks.check_views({"global": views(*pictures)})
+        with pytest.raises(ValueError, match=f"The local views 1 and {number} are identical"):
+            callbacks.check_views({"global": views(1, 2), "local": views(*pictures)})
 
     def test_nearly_identical_views_are_different(self):
         batch = views(1, 1)
