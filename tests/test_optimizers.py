@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from larq_ssl import optimizers, schedules
-from larq_ssl.optimizers import LARS, MATRIX_ROLES, PRESETS, SGD, Adam, assign_roles, build_optimizer
+from larq_ssl.optimizers import ALL_ROLES, LARS, MATRIX_ROLES, PRESETS, SGD, Adam, assign_roles, build_optimizer
 from larq_ssl.roles import Role, variable_roles
 from tests import golden
 from tests.replicas import two_replicas
@@ -54,7 +54,7 @@ def _o5(key, arrays):
         "adam_l2": lambda: Adam(weight_decay=adam_decay),
         "adam_no_decay": lambda: Adam(),
         "adam_burn_class_l2": lambda: Adam(weight_decay=adam_decay),
-        "adamw": lambda: build_optimizer("adamw", 1.0, adam_decay),
+        "adamw": lambda: build_optimizer("adamw", 1.0, adam_decay, decay_roles=ALL_ROLES),
         "sgd_momentum_l2": lambda: SGD(momentum=momentum, weight_decay=decay),
         "sgd_nesterov": lambda: SGD(momentum=momentum, nesterov=True),
     }[key]()

@@ -30,8 +30,8 @@ def _check_views(name: str, views: np.ndarray) -> None:
         same = np.mean(np.all(views[:, 0] == views[:, second], axis=(1, 2, 3)))
         if same > 0.5:
             raise ValueError(
-                f"The {name} views 1 and {second + 1} are identical for {same:.0%} of the first batch: the augmentation "
-                "does nothing, and the method would learn nothing. Choose another view policy."
+                f"The {name} views 1 and {second + 1} are identical for {same:.0%} of the first batch: the "
+                "augmentation does nothing, and the method would learn nothing. Choose another view policy."
             )
 
 

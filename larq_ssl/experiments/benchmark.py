@@ -2,9 +2,9 @@
 
 Every variant has a process of its own; they take turns, and what counts is how a turn compares with that of the
 reference just before. `pipeline`: our views against the same policy as a per-image `tf.data` map. `train_step`: steps
-through `fit` against a bare `tf.function` of the encoder's forward and backward pass, and those of S2-BNN against the
-passes of its networks. `encode`: the extraction of features against the bare encoder, and kNN against its matrix
-product.
+through `fit` against a bare `tf.function` of the encoder's forward and backward pass, those of S2-BNN against the
+passes of its networks, and those of DINO with local views against those without. `encode`: the extraction of features
+against the bare encoder, and kNN against its matrix product.
 """
 
 import os
@@ -20,7 +20,13 @@ import tensorflow as tf
 from absl import flags
 
 from larq_ssl.data.views import POLICIES
-from larq_ssl.experiments import benchmark_networks, benchmark_pipeline, benchmark_s2bnn, common
+from larq_ssl.experiments import (
+    benchmark_multi_crop,
+    benchmark_networks,
+    benchmark_pipeline,
+    benchmark_s2bnn,
+    common,
+)
 from larq_ssl.experiments.benchmark_networks import METHODS
 from larq_ssl.experiments.benchmark_workers import Measurement, Variant, measure
 from larq_ssl.experiments.run_folder import environment
@@ -153,6 +159,7 @@ def main() -> int:
     command = " ".join(["python -m larq_ssl.experiments.benchmark", *sys.argv[1:]])
     text = table(measured, _WHAT.value in _COMPARES_TIME)
     text += benchmark_s2bnn.summary(measured)
+    text += benchmark_multi_crop.summary(measured, _IMAGE_SIZE.value)
     text += footer(command, before, time.perf_counter() - started)
     common.say(text)
     if _OUT.value:

@@ -11,7 +11,7 @@ from larq_ssl import callbacks, models
 from larq_ssl.data.datasets import load_dataset
 from larq_ssl.evaluation.features import Features, extract
 from larq_ssl.evaluation.knn import DEFAULT_KS, knn
-from larq_ssl.experiments import benchmark_s2bnn
+from larq_ssl.experiments import benchmark_multi_crop, benchmark_s2bnn
 from larq_ssl.experiments.benchmark_workers import Turn, Variant, repeated
 from larq_ssl.heads import mlp_head
 from larq_ssl.methods.base import Batch, SelfSupervisedModel
@@ -22,7 +22,7 @@ from larq_ssl.optimizers import build_optimizer
 # So small that hours of steps on one batch change nothing about the numbers that are computed with.
 _RATE = 1e-7
 _FITS = {"encoder": "fit: the same step", "moco": "fit: MoCo v2", "bssl": "fit: BSSL, ResNet-50 teacher"}
-METHODS = (*_FITS, "s2bnn")
+METHODS = (*_FITS, "s2bnn", "multi_crop")
 _KNN_BANK, _KNN_QUERIES, _KNN_CLASSES = 20_000, 2_000, 100
 
 
@@ -43,7 +43,7 @@ def _loss(features: tf.Tensor) -> tf.Tensor:
 def train_step_groups(
     encoder: dict[str, Any], image_size: int, batch_size: int, precisions: Sequence[str], methods: Sequence[str]
 ) -> dict[str, list[Variant]]:
-    """Variants of a training step by precision, the reference first; S2-BNN in groups of its own.
+    """Variants of a training step by precision, the reference first; S2-BNN and multi-crop in groups of their own.
 
     # Arguments
         encoder: Arguments of `larq_ssl.models.build`.
@@ -67,6 +67,8 @@ def train_step_groups(
     }
     if "s2bnn" in methods:
         result |= benchmark_s2bnn.groups(common, precisions, prepare_fit)
+    if "multi_crop" in methods:
+        result |= benchmark_multi_crop.groups(common, precisions, prepare_fit)
     return result
 
 
@@ -98,12 +100,16 @@ def prepare_fit(encoder: dict[str, Any], image_size: int, batch_size: int, preci
     family, _, scheme = method.partition("_")
     if family == "s2bnn":
         model = benchmark_s2bnn.method(scheme, encoder, batch_size)
+    elif family == "dino":
+        model = benchmark_multi_crop.method(encoder)
     else:
         model = {"encoder": _encoder_only, "moco": _moco, "bssl": _bssl}[method](encoder, batch_size)
     model.compile(build_optimizer("adam", _RATE))
-    views = tf.stack([_images(batch_size, image_size, seed) for seed in range(1 if scheme == "guided" else 2)], axis=1)
     ids = tf.range(batch_size, dtype=tf.int64)
-    batches = tf.data.Dataset.from_tensors({"global": views, "id": ids, "label": ids})
+    batch = {"global": _views(batch_size, image_size, 1 if scheme == "guided" else 2), "id": ids, "label": ids}
+    if family == "dino" and int(scheme):
+        batch["local"] = _views(batch_size, benchmark_multi_crop.local_size(image_size), int(scheme))
+    batches = tf.data.Dataset.from_tensors(batch)
     # Of a stream that knows its length, `fit` would skip what the optimizer has already done.
     batches = batches.repeat().take_while(lambda _: True)
 
@@ -205,6 +211,10 @@ def prepare_knn(encoder: dict[str, Any], bare: bool) -> Turn:
         return tf.math.top_k(similarity, max(DEFAULT_KS)).values[0, 0]
 
     return repeated(search, _KNN_QUERIES)
+
+
+def _views(batch_size: int, image_size: int, count: int) -> tf.Tensor:
+    return tf.stack([_images(batch_size, image_size, seed) for seed in range(count)], axis=1)
 
 
 def _images(batch_size: int, image_size: int, seed: int = 0) -> tf.Tensor:

@@ -33,8 +33,8 @@ def build_optimizer(
     """The optimizer of that name.
 
     # Arguments
-        name: One of `OPTIMIZERS`: `adam`, `adamw`, `sgd` (momentum 0.9), or `lars_` and a preset
-            (`lars_burn`, ...).
+        name: One of `OPTIMIZERS`: `adam`, `adamw` (which decays no biases and norms, as DINO and SSLight have it),
+            `sgd` (momentum 0.9), or `lars_` and a preset (`lars_burn`, ...).
         learning_rate: Number or schedule.
         weight_decay: Number or schedule; by default none, and for LARS that of the preset.
         options: Further arguments of the optimizer.
@@ -48,5 +48,6 @@ def build_optimizer(
     if name.startswith("lars_"):
         return LARS.preset(name.removeprefix("lars_"), learning_rate, **options)
     if name == "adamw":
+        options.setdefault("decay_roles", MATRIX_ROLES)
         return Adam(learning_rate, decoupled=True, name="AdamW", **options)
     return (SGD if name == "sgd" else Adam)(learning_rate, **options)

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from larq_ssl import models
 from larq_ssl.data import load_dataset
-from larq_ssl.experiments import benchmark_networks, benchmark_pipeline, benchmark_s2bnn
+from larq_ssl.experiments import benchmark_multi_crop, benchmark_networks, benchmark_pipeline, benchmark_s2bnn
 from larq_ssl.experiments.benchmark_workers import Measurement, Variant, measure
 from larq_ssl.optimizers import SGD
 
@@ -139,6 +139,25 @@ def test_s2bnn_is_measured_in_parts_and_as_a_whole(monkeypatch):
     assert benchmark_s2bnn.summary({"float32": measured[:1]}) == ""
 
 
+def test_multi_crop_is_measured_with_and_without_local_views():
+    encoder = {"name": "resnet_18", "binarization": "none", "stem": "cifar", "width": 0.125}
+    ((group, variants),) = benchmark_networks.train_step_groups(encoder, 32, 4, ["float32"], ["multi_crop"]).items()
+    assert "multi-crop, local views of 14 px" in group
+    for variant in variants:
+        count, seconds = variant.prepare(**variant.settings)(1)
+        assert count == 4
+        assert seconds > 0
+    seconds = {"alone": [1, 2], "with": [1.5, 4]}
+    measured = [
+        Measurement(variant.name, [1 / second for second in seconds[name]], 1, 0, None)
+        for variant, name in zip(variants, seconds, strict=True)
+    ]
+    # 6 x 14 x 14 pixels beside 2 x 32 x 32.
+    said = benchmark_multi_crop.summary({"float32": measured[:1], group: measured}, 32)
+    assert "takes 1.75 (1.50 to 2.00) times as long, and has 1.57 times the pixels: 1.11 (0.95 to 1.27)" in said
+    assert benchmark_multi_crop.summary({"float32": measured[:1]}, 32) == ""
+
+
 def test_bare_step_and_fit_do_the_same_work(monkeypatch):
     """From the same weights they reach the same weights."""
     build, built = benchmark_networks.models.build, []
@@ -222,7 +241,10 @@ def test_the_command_writes_table_and_numbers(commands, images, tmp_path):
 def test_mistakes_are_one_sentence(commands):
     for arguments, message in (
         (["--what=pipeline", "--views=bssl,moco"], "--views must be some of"),
-        (["--what=train_step", "--methods=byol"], "--methods must be some of encoder, moco, bssl, s2bnn, got byol"),
+        (
+            ["--what=train_step", "--methods=byol"],
+            "--methods must be some of encoder, moco, bssl, s2bnn, multi_crop, got byol",
+        ),
         (["--what=encode", "--photographs=/nowhere"], "--photographs must be a folder"),
     ):
         done = commands.run("benchmark", *arguments)

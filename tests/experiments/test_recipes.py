@@ -10,6 +10,8 @@ ROOT = pathlib.Path(__file__).parents[2] / "experiments" / "recipes"
 FILES = sorted(ROOT.rglob("*.flags"))
 NAMES = [file.relative_to(ROOT).with_suffix("").as_posix() for file in FILES]
 
+COMMANDS = ("bssl", "dino", "moco", "moco_star", "s2bnn", "swav")
+
 SWITCHES = ("train_teacher_head", "feature_source", "feature_scale", "teacher_batch_norm")
 
 # Parses recipes with the flags of a command and tries, without training, what the command would do with them.
@@ -48,7 +50,9 @@ print(json.dumps(report, default=str))
 
 
 def command_of(name: str) -> str:
-    return name.split("/")[1].split("_")[0].split(".")[0]
+    """The longest name of a command with which the recipe's begins."""
+    recipe = name.split("/")[1]
+    return max((command for command in COMMANDS if recipe == command or recipe.startswith(f"{command}_")), key=len)
 
 
 def parse(commands, command: str, names: list[str], *typed: str) -> dict[str, dict]:
@@ -73,7 +77,7 @@ def test_there_are_recipes_for_each_data_set():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_name_says_method_and_stage(name, parsed):
-    assert re.fullmatch(r"[a-z0-9]+/(moco|bssl|s2bnn)(_[a-z0-9]+)*", name)
+    assert re.fullmatch(rf"[a-z0-9]+/({'|'.join(COMMANDS)})(_[a-z0-9]+)*", name)
     stage = re.search(r"_(stage[12]|one_stage)$", name)
     if stage:
         assert parsed[name]["stage_name"] == stage[1]
