@@ -30,7 +30,13 @@ def network_weights(net: str) -> dict[str, np.ndarray]:
     """The weights of a network of `n3_networks`, by the names of its layers here."""
     description = load_json("n3_weights")
     entries = description["networks"][net]
-    return {entry["name"].split("/", 1)[1]: _draw(json.dumps(entry), description["seed_prefix"]) for entry in entries}
+    return {_name_here(entry): _draw(json.dumps(entry), description["seed_prefix"]) for entry in entries}
+
+
+def _name_here(entry: dict[str, Any]) -> str:
+    name = entry["name"].split("/", 1)[1]
+    # Keras's own name of the weight of a depthwise convolution.
+    return name.removesuffix("kernel") + entry["role"] if entry["role"] == "depthwise_kernel" else name
 
 
 @functools.cache  # the networks share most of their weights

@@ -17,6 +17,9 @@ Initializer: TypeAlias = tf.keras.initializers.Initializer
 pytorch_default: Callable[[], Initializer] = functools.partial(
     tf.keras.initializers.VarianceScaling, scale=1 / 3, mode="fan_in", distribution="uniform"
 )
+kaiming_fan_out: Callable[[], Initializer] = functools.partial(
+    tf.keras.initializers.VarianceScaling, scale=2.0, mode="fan_out", distribution="untruncated_normal"
+)
 
 
 @dataclasses.dataclass(frozen=True)

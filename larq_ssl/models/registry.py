@@ -3,8 +3,9 @@
 from larq_ssl.models import zoo
 from larq_ssl.models.birealnet import BIREALNET_18, BIREALNET_34, REACTNET_18, REACTNET_34
 from larq_ssl.models.encoder import Encoder, EncoderSpec, LayerStore
+from larq_ssl.models.mobilenet_v2 import MOBILENET_V2
 from larq_ssl.models.reactnet import REACTNET_A, REACTNET_A_BURN
-from larq_ssl.models.resnet import RESNET_18, RESNET_50
+from larq_ssl.models.resnet import RESNET_18, RESNET_34, RESNET_50
 from larq_ssl.models.xnornet import XNOR_18
 
 ARCHITECTURES = {
@@ -16,7 +17,9 @@ ARCHITECTURES = {
     "birealnet_34": BIREALNET_34,
     "xnor_18": XNOR_18,
     "resnet_18": RESNET_18,
+    "resnet_34": RESNET_34,
     "resnet_50": RESNET_50,
+    "mobilenet_v2": MOBILENET_V2,
     **zoo.ARCHITECTURES,
 }
 

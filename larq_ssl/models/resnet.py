@@ -1,4 +1,4 @@
-"""ResNet-18 and ResNet-50 as teachers, in the layout of torchvision (v1.5: the stride is on the 3x3).
+"""ResNet-18, -34 and -50 as float networks, in the layout of torchvision (v1.5: the stride is on the 3x3).
 
 `keras.applications` has another layout (stride on the 1x1, biases, another epsilon), into which no published
 self-supervised checkpoint fits. `stem="cifar"` is a 3x3 convolution of stride 1 without max pooling.
@@ -16,16 +16,13 @@ import functools
 import tensorflow as tf
 
 from larq_ssl.layers import WindowCentres, batch_norm
-from larq_ssl.models.convolutions import float_conv
+from larq_ssl.models.convolutions import float_conv, kaiming_fan_out
 from larq_ssl.models.encoder import Architecture, EncoderSpec, LayerStore
 
 _LAYERS = tf.keras.layers
 # (kernel size, multiple of the stage's channels) of the convolutions of a block.
 _BASIC = ((3, 1), (3, 1))
 _BOTTLENECK = ((1, 1), (3, 1), (1, 4))
-_kaiming_fan_out = functools.partial(
-    tf.keras.initializers.VarianceScaling, scale=2.0, mode="fan_out", distribution="untruncated_normal"
-)
 
 
 def residual_block(
@@ -62,7 +59,7 @@ def _conv_bn(
     strides: int,
     layers: LayerStore,
 ) -> tf.Tensor:
-    x = float_conv(layers, conv_name, filters, kernel_size, strides, _kaiming_fan_out)(x)
+    x = float_conv(layers, conv_name, filters, kernel_size, strides, kaiming_fan_out)(x)
     return layers(batch_norm, bn_name)(x)
 
 
@@ -92,6 +89,7 @@ def _trunk(
 
 
 RESNET_18 = Architecture(functools.partial(_trunk, blocks=(2, 2, 2, 2), convolutions=_BASIC), binarizations=("none",))
+RESNET_34 = Architecture(functools.partial(_trunk, blocks=(3, 4, 6, 3), convolutions=_BASIC), binarizations=("none",))
 RESNET_50 = Architecture(
     functools.partial(_trunk, blocks=(3, 4, 6, 3), convolutions=_BOTTLENECK), binarizations=("none",)
 )

@@ -12,7 +12,7 @@ from larq_ssl.models.encoder import EncoderSpec
 from larq_ssl.models.transfer import assign_weights, named_weights
 
 BINARY = ("reactnet_a", "reactnet_a_burn", "reactnet_18", "birealnet_18", "xnor_18")
-RESNETS = ("resnet_18", "resnet_50")
+RESNETS = ("resnet_18", "resnet_34", "resnet_50")
 
 
 def _small(name, **arguments):
@@ -58,6 +58,7 @@ def test_counts_of_the_papers(name, weights, binary_macs, float_macs):
     [
         ("reactnet_a_burn", "activations", None, 29_368_192),
         ("resnet_18", "none", 1000, 11_689_512),
+        ("resnet_34", "none", 1000, 21_797_672),
         ("resnet_50", "none", 1000, 25_557_032),
     ],
 )

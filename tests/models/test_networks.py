@@ -1,5 +1,7 @@
 """Whole networks against the official code, at the weights that a rule draws."""
 
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -18,6 +20,7 @@ NETWORKS = {
     "burn_reactnet_stage2": ("reactnet_a_burn", "full", 32, 1e-4, 1e-4),
     "resnet18": ("resnet_18", "none", 64, 1e-3, 2e-4),
     "resnet50": ("resnet_50", "none", 64, 5e-2, 1e-2),
+    "mobilenet_v2": ("mobilenet_v2", "none", 32, 1e-3, 1e-2),
 }
 
 
@@ -27,12 +30,14 @@ def n3():
 
 
 def _block_outputs(encoder):
-    """The output of each block, in order; of ReActNet-A that of the stem first."""
+    """The output of each block, in order; of MobileNets also that of the stem and of the head."""
     last = {}
     for layer in encoder.layers:
-        block = layer.name.rsplit("/", 1)[0]
-        if "block" in block:
-            last[block.replace("/shortcut", "")] = layer.output
+        block = re.match(r"(stage\d/)?block\d+", layer.name)
+        if block:
+            last[block[0]] = layer.output
+    if encoder.spec.name == "mobilenet_v2":
+        last = {"stem": encoder.get_layer("stem/relu6").output, **last, "head": encoder.named_outputs["stride32"]}
     if encoder.spec.name.startswith("reactnet_a"):
         last = {"stem": encoder.get_layer("stem/bn").output, **last}
     return list(last.values())
