@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from larq_ssl.data import crops, rng
+from larq_ssl.data import crops, rng, views
 from larq_ssl.data.views import View
 from tests import golden
 
@@ -68,14 +68,22 @@ def test_statistics(arrays):
                 within(key, (offset / np.maximum(free, 1)).mean(), row[key], 0.5 * noise)
 
 
+def test_the_crops_of_published_policies_are_among_the_statistics(arrays):
+    """Of global and of local views."""
+    tested = {tuple(row[:2]) for row in arrays["rows"]}
+    for name in ("bssl", "moco_v2", "dino", "dino_convnet", "dino_vit", "sslight", "swav", "swav_global"):
+        policy = views.policy(name, 224)
+        assert {view.crop_scale for view in policy.global_views + policy.local_views} <= tested, name
+
+
 def test_tensorflow_cuts_the_same_boxes():
-    views = (View(32, crop_scale=(0.08, 1.0)), View(32, crop_scale=(0.9, 1.0), ratio=(0.5, 2.0)), View(32))
+    three = (View(32, crop_scale=(0.08, 1.0)), View(32, crop_scale=(0.9, 1.0), ratio=(0.5, 2.0)), View(32))
     n = 300
     sides = np.arange(n) % 40 + 1, np.arange(n) % 77 + 1
     uniforms = rng.view_uniforms(3, np.zeros(n, np.int64), np.arange(n), range(3), crops.COLUMNS)
-    boxes = crops.crop_boxes(uniforms, *sides, views)
+    boxes = crops.crop_boxes(uniforms, *sides, three)
     tensors = (tf.constant(x) for x in (uniforms, *sides))
-    np.testing.assert_array_equal(crops.crop_boxes(*tensors, views), boxes)
+    np.testing.assert_array_equal(crops.crop_boxes(*tensors, three), boxes)
     np.testing.assert_array_equal(boxes[:, 2], np.stack([0 * sides[0], 0 * sides[0], *sides], -1))
     assert (boxes[..., 2:] >= 1).all()
     assert (boxes[..., 0] + boxes[..., 2] <= sides[0][:, None]).all()
