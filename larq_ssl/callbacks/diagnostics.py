@@ -29,11 +29,13 @@ class Diagnostics(WholeEpochs):
     - `dead_channels`: share of the input channels whose sign is the same at all positions of all probe images.
     - `beyond_clip`: share of the latent weights that get no gradient, being beyond the clip of their quantizer.
     - `sign_flips`: what `SignFlips`, which comes before, has put into the logs.
+    - `weight_change`: of float kernels, which have no flips, \( \|w_t - w_{t-1}\|_2 / \|w_{t-1}\|_2 \) over the epoch.
 
     Inputs are those of a fixed batch of images in inference mode. What a network does not have is left out: float
-    kernels have no `beyond_clip`, and a float network has nothing at all. `diagnostics.jsonl` gets a line per epoch,
-    `{"epoch", "step", measure: {layer: number}, "latent_weights": {"edges", "counts"}}`, the last being the
-    histogram of the magnitudes of all latent weights; epoch 0 has only that, from before the first step. TensorBoard
+    kernels have no `beyond_clip`, binary ones no `weight_change`, and a float network has nothing at all.
+    `diagnostics.jsonl` gets a line per epoch, `{"epoch", "step", measure: {layer: number}, "latent_weights": {"edges",
+    "counts"}}`, the last being the histogram of the magnitudes of all latent weights; epoch 0 has only that, from
+    before the first step. TensorBoard
     gets `diagnostics/<measure>/<layer>` and the histograms `diagnostics/latent_weights/<layer>`; the epoch's logs get
     the measures over all layers, as `diagnostics/<measure>`.
 
@@ -62,6 +64,8 @@ class Diagnostics(WholeEpochs):
         self._inputs = [layer for layer in layers if is_binary(layer.input_quantizer)]
         self._kernels = [layer for layer in layers if is_binary(layer.kernel_quantizer)]
         self._layers = [layer for layer in layers if layer in self._inputs or layer in self._kernels]
+        self._float_kernels = [layer for layer in self._layers if layer not in self._kernels]
+        self._before: list[np.ndarray] = []
         self._encoder, self._images, self._every = encoder, images, every
         self._rows, self._folder = EpochRows(file), str(tensorboard)
 
@@ -74,13 +78,27 @@ class Diagnostics(WholeEpochs):
         if self._kernels and int(self.model.optimizer.iterations.numpy()) == 0:
             self._write(0, {})
 
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        super().on_epoch_begin(epoch, logs)
+        steps, done = self.params.get("steps"), int(self.model.optimizer.iterations.numpy())
+        # An epoch that is resumed in its middle has no beginning to compare with.
+        begins = not steps or done % steps == 0
+        self._before = [layer.kernel.numpy() for layer in self._float_kernels] if begins and self._due(epoch) else []
+
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        due = epoch + 1 == self.params.get("epochs") or (epoch + 1) % self._every == 0
-        if not self._layers or not due or not self.epoch_is_whole():
+        if not self._layers or not self._due(epoch) or not self.epoch_is_whole():
             return
         logs = {} if logs is None else logs
-        measures = {**self._gradient_norm(logs), **self._of_inputs(logs), **self._of_kernels(logs)}
+        measures = {
+            **self._gradient_norm(logs),
+            **self._of_inputs(logs),
+            **self._of_kernels(logs),
+            **self._weight_change(logs),
+        }
         self._write(epoch + 1, measures)
+
+    def _due(self, epoch: int) -> bool:
+        return epoch + 1 == self.params.get("epochs") or (epoch + 1) % self._every == 0
 
     def on_train_end(self, logs: dict | None = None) -> None:
         if self._layers:
@@ -112,6 +130,15 @@ class Diagnostics(WholeEpochs):
         if all(f"sign_flips/{layer.name}" in logs for layer in self._kernels):
             measures["sign_flips"] = {layer.name: float(logs[f"sign_flips/{layer.name}"]) for layer in self._kernels}
         return measures
+
+    def _weight_change(self, logs: dict) -> dict[str, dict[str, float]]:
+        if not self._before:
+            return {}
+        lengths = np.array([np.linalg.norm(before) for before in self._before])
+        after = [layer.kernel.numpy() for layer in self._float_kernels]
+        moved = np.array([np.linalg.norm(new - old) for new, old in zip(after, self._before, strict=True)])
+        logs["diagnostics/weight_change"] = float(np.linalg.norm(moved) / np.linalg.norm(lengths))
+        return {"weight_change": _by_name(self._float_kernels, moved / lengths)}
 
     def _write(self, epoch: int, measures: Mapping[str, Mapping[str, float]]) -> None:
         weights = {layer.name: latent_kernel(layer).numpy() for layer in self._kernels}

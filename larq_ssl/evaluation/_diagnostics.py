@@ -32,6 +32,7 @@ class _Panel:
 
 _PANELS = {
     "sign_flips": _Panel("share of the signs per epoch", True, " (by right where a schedule ends)"),
+    "weight_change": _Panel("share of the kernel's length per epoch", True, " (by right where a schedule ends)"),
     "saturated": _Panel("share of the inputs"),
     "gradient_norm": _Panel("L2 norm, rms of the steps", True, " of the largest layer's"),
     "dead_channels": _Panel("share of the input channels"),

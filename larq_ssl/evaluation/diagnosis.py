@@ -46,6 +46,7 @@ class Measure:
 
 MEASURES = (
     Measure("sign_flips", "sign flips", "No signs flip", "of the signs per epoch", least=1e-4),
+    Measure("weight_change", "change of the weights", "Weights stand still", "of their length per epoch", least=1e-4),
     Measure("saturated", "saturated inputs", "Saturated", "of the inputs get no gradient", most=0.9),
     Measure(
         "gradient_norm", "gradient norm", "Vanishing gradient", "of the largest layer's", least=1e-4, relative=True
@@ -169,7 +170,9 @@ def judge(history: History) -> Verdict:
     if grave:
         return Verdict(False, grave[0], (*grave[1:], *slight))
     exceptions = f", except {len(concerned)} of {len(history.layers)}" if concerned else ""
-    return Verdict(True, f"Binary layers learn{exceptions}: {_summary(medians)}.", tuple(slight))
+    # Neither flips nor changes: whether anything moved is not known.
+    learn = "learn" if {"sign_flips", "weight_change"} & _known(medians).keys() else "get a gradient"
+    return Verdict(True, f"Binary layers {learn}{exceptions}{_summary(medians)}.", tuple(slight))
 
 
 def _second_half(history: History, values: np.ndarray) -> np.ndarray:
@@ -190,12 +193,18 @@ def _sentence(measure: Measure, names: list[str], of: int) -> str:
 def _summary(medians: dict[str, np.ndarray]) -> str:
     told = {
         "sign_flips": "{} of the signs flip per epoch",
+        "weight_change": "weights change by {} per epoch",
         "saturated": "{} of the inputs are saturated",
         "dead_channels": "{} of the channels are dead",
     }
-    known = {name: np.nanmedian(values) for name, values in medians.items() if np.isfinite(values).any()}
+    known = _known(medians)
     parts = [text.format(percent(known[name])) for name, text in told.items() if name in known]
-    return ", ".join(parts) or "a gradient reaches them"
+    return f": {', '.join(parts)}" if parts else ""
+
+
+def _known(medians: dict[str, np.ndarray]) -> dict[str, float]:
+    """The median layer of each measure of which anything is known."""
+    return {name: float(np.nanmedian(values)) for name, values in medians.items() if np.isfinite(values).any()}
 
 
 def percent(share: float) -> str:

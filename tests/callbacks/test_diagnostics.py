@@ -254,7 +254,9 @@ class TestDiagnostics:
             assert not [name for name in logs if name.startswith("diagnostics")]
             return
         assert [row["epoch"] for row in rows(tmp_path)] == [1, 2]
-        assert set(rows(tmp_path)[0]) == {"epoch", "step", "gradient_norm", "saturated", "dead_channels"}
+        assert set(rows(tmp_path)[0]) == {
+            *("epoch", "step", "gradient_norm", "saturated", "dead_channels", "weight_change")
+        }
         assert "diagnostics/beyond_clip" not in logs
         assert min(rows(tmp_path)[1]["gradient_norm"].values()) > 0
 
@@ -322,8 +324,9 @@ class TestDiagnostics:
 class TestVerdictOfRealRuns:
     """A run that learns and two that do not, told apart by what was measured of them."""
 
-    def verdict(self, folder, optimizer, gamma=1.0):
-        model = method(optimizer=optimizer)
+    def verdict(self, folder, optimizer, gamma=1.0, binarization="full"):
+        folder.mkdir(exist_ok=True)
+        model = method(binarization, optimizer)
         for layer in model.networks["student"].layers:
             if isinstance(layer, tf.keras.layers.BatchNormalization):
                 layer.gamma.assign(gamma * layer.gamma)
@@ -344,6 +347,15 @@ class TestVerdictOfRealRuns:
         assert verdict.headline.startswith("No signs flip in 3 of 3 binary layers")
         assert (history.values["sign_flips"] == 0).all()
         np.testing.assert_array_equal(history.weights[0].shares, history.weights[1].shares)
+
+    def test_float_kernels_that_learn_and_that_do_not(self, tmp_path):
+        learning, history = self.verdict(tmp_path / "learning", Adam(0.01), binarization="activations")
+        assert learning.learns, learning
+        assert learning.headline.startswith("Binary layers learn: weights change by")
+        assert (history.values["weight_change"] > 1e-3).all()
+        still, history = self.verdict(tmp_path / "still", Adam(0.0), binarization="activations")
+        assert still.headline.startswith("Weights stand still in 3 of 3 binary layers")
+        assert (history.values["weight_change"] == 0).all()
 
     def test_saturated(self, tmp_path):
         verdict, history = self.verdict(tmp_path, Adam(0.01), gamma=100.0)

@@ -28,8 +28,8 @@ def write(file, epochs=4, layers=16, latent=True, **special):
     rows = [{"epoch": 0, "step": 0, "latent_weights": weights()}] if latent else []
     for epoch in range(1, epochs + 1) if isinstance(epochs, int) else epochs:
         row = {"epoch": epoch, "step": 10 * epoch}
-        for measure, value in HEALTHY.items():
-            of = special.get(measure, lambda layer, epoch, value=value: value)
+        for measure in dict.fromkeys([*HEALTHY, *special]):
+            of = special.get(measure, lambda layer, epoch, measure=measure: HEALTHY[measure])
             values = {} if of is None else {name: of(layer, epoch) for layer, name in enumerate(names(layers))}
             values = {name: value for name, value in values.items() if value is not None}
             row.update({measure: values} if values else {})
@@ -157,12 +157,25 @@ class TestJudge:
     def test_measures_that_are_not_there_are_not_held_against_anybody(self, file):
         float_kernels = verdict(file, latent=False, sign_flips=None, beyond_clip=None)
         assert float_kernels.headline == (
-            "Binary layers learn: 40% of the inputs are saturated, 2% of the channels are dead."
+            "Binary layers get a gradient: 40% of the inputs are saturated, 2% of the channels are dead."
         )
         resumed = verdict(file, epochs=1, sign_flips=lambda layer, epoch: None)
         assert resumed.learns
         alone = verdict(file, sign_flips=None, beyond_clip=None, saturated=None, dead_channels=None)
-        assert alone.headline == "Binary layers learn: a gradient reaches them."
+        assert alone.headline == "Binary layers get a gradient."
+
+    def test_float_kernels_are_judged_by_their_change(self, file):
+        stage1 = {"latent": False, "sign_flips": None, "beyond_clip": None}
+        told = verdict(file, **stage1, weight_change=lambda layer, epoch: 0.2)
+        assert told.headline == (
+            "Binary layers learn: weights change by 20% per epoch, 40% of the inputs are saturated, "
+            "2% of the channels are dead."
+        )
+        still = verdict(file, **stage1, weight_change=lambda layer, epoch: 0.0)
+        assert not still.learns
+        assert (
+            still.headline == "Weights stand still in 16 of 16 binary layers (at most 0.01% of their length per epoch)."
+        )
 
 
 def texts(figure):
@@ -221,6 +234,13 @@ class TestLayerDiagnostics:
         figure = layer_diagnostics(tmp_path / "d.png", write(file, latent=False, sign_flips=None, beyond_clip=None))
         titles = [axes.get_title(loc="left") for axes in figure.axes]
         assert [title for title in titles if title] == ["saturated inputs", "gradient norm", "dead input channels"]
+
+    def test_float_kernels_that_stand_still_are_orange(self, file, tmp_path):
+        stage1 = {"latent": False, "sign_flips": None, "beyond_clip": None}
+        for name, change in (("learns", 0.1), ("stands", 0.0)):
+            write(file, **stage1, weight_change=lambda layer, epoch, change=change: change)
+            layer_diagnostics(tmp_path / f"{name}.png", file)
+        assert orange(tmp_path / "learns.png") < 0.01 < 0.08 < orange(tmp_path / "stands.png")
 
     @pytest.mark.parametrize(("layers", "epochs"), [(16, 1), (33, 400), (1, 2), (120, 3), (3, [5, 10, 12])])
     def test_any_number_of_layers_and_epochs(self, file, tmp_path, layers, epochs):

@@ -1,0 +1,116 @@
+"""The DINO command: what a run holds, what stage 2 starts from, and (slow) exact resume."""
+
+import signal
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from larq_ssl.experiments.common import SIGTERM_EXIT
+from larq_ssl.experiments.run_folder import RunFolder
+
+TINY = (
+    *("dino", "--deterministic", "--epochs=2", "--steps_per_epoch=2", "--batch_size=16", "--width=0.125"),
+    *("--image_size=16", "--output_dim=12", "--hidden_dim=8", "--bottleneck_dim=4", "--knn_every=0"),
+    *("--checkpoint_every=2", "--local_views=2"),
+)
+STEPS = 4
+
+
+@pytest.fixture(scope="module")
+def stages(commands) -> list[RunFolder]:
+    """Both stages of a tiny run on digits."""
+    folders = [RunFolder(commands.folder / "dino" / f"stage{stage}") for stage in (1, 2)]
+    for stage, folder in enumerate(folders, start=1):
+        done = commands.run(*TINY, f"--stage={stage}", "--joint_probe", f"--workdir={folder.path}")
+        assert done.code == 0, done.err
+    return folders
+
+
+def _arrays(file) -> dict[str, np.ndarray]:
+    with np.load(file) as held:
+        return dict(held)
+
+
+def _state(run: RunFolder, step: int) -> dict[str, np.ndarray]:
+    reader = tf.train.load_checkpoint(str(run.checkpoints / f"step-{step:09d}" / "state"))
+    names = [name for name in reader.get_variable_to_shape_map() if name != "_CHECKPOINTABLE_OBJECT_GRAPH"]
+    return {name: np.asarray(reader.get_tensor(name)) for name in names}
+
+
+def _last_layer(run: RunFolder, step: int) -> np.ndarray:
+    (name,) = (
+        key
+        for key in _state(run, step)
+        if key.startswith("networks/student_head/") and key.endswith("/v/.ATTRIBUTES/VARIABLE_VALUE")
+    )
+    return _state(run, step)[name]
+
+
+def test_a_run_holds_networks_heads_and_the_centre(stages):
+    for run in stages:
+        found = {path.relative_to(run.path).as_posix() for path in run.path.glob("[ehm]*s/*")}
+        assert found == {
+            *("encoders/student", "encoders/ema", "heads/student_head", "heads/momentum_head", "memories/center.npz")
+        }
+        assert np.any(_arrays(run.memory("center"))["mean"])
+        assert {"dino", "probe_accuracy", "momentum", "teacher_temperature"} <= run.results()["metrics"].keys()
+
+
+def test_stage_2_goes_on_with_everything(commands, stages):
+    """With no learning rate, momentum 1 and a centre that stays, stage 2 ends with what stage 1 ended with."""
+    still = RunFolder(commands.folder / "dino" / "still")
+    rest = ("--lr=0", "--momentum=1", "--center_momentum=1", f"--stage1={stages[0].path}", f"--workdir={still.path}")
+    done = commands.run(*TINY, "--stage=2", *rest)
+    assert done.code == 0, done.err
+    for name in ("student_head", "momentum_head"):
+        before, after = _arrays(stages[0].head(name)), _arrays(still.head(name))
+        for key in before:
+            assert "moving" in key or np.array_equal(before[key], after[key]), key
+    np.testing.assert_array_equal(_arrays(still.memory("center"))["mean"], _arrays(stages[0].memory("center"))["mean"])
+    for name in ("student", "ema"):
+        before, after = (_arrays(run.encoder(name) / "weights.npz") for run in (stages[0], still))
+        assert any("moving" not in key for key in before)
+        for key in before:
+            assert "moving" in key or np.array_equal(before[key], after[key]), key
+
+
+def test_the_last_layer_is_frozen_in_the_first_epoch(stages):
+    heads = [_last_layer(stages[0], step) for step in (2, 4)]
+    assert not np.array_equal(*heads)
+    # Its initial value is that of the momentum head, which has followed nothing that moved.
+    state = _state(stages[0], 2)
+    (name,) = (
+        key
+        for key in state
+        if key.startswith("networks/momentum_head/") and key.endswith("/v/.ATTRIBUTES/VARIABLE_VALUE")
+    )
+    np.testing.assert_array_equal(state[name], heads[0])
+
+
+def test_mistakes_are_one_sentence(commands):
+    for arguments, message in (
+        (["--accumulate=2"], "--accumulate must be 1 for DINO"),
+        (["--final_weight_decay=0.4", "--weight_decay="], "weight_decay"),
+        (["--schedule=step", "--min_lr=0.1"], "--min_lr=0.1 needs --schedule=cosine"),
+        (["--drop_path=0.1"], "drop_path"),
+    ):
+        done = commands.run(*TINY, "--workdir=dino/mistake", *arguments)
+        assert done.code in (1, 2), message
+        assert message in done.err.splitlines()[-1]
+        assert "Traceback" not in done.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [(signal.SIGTERM, 1), (signal.SIGKILL, 3)])
+def test_a_stopped_run_ends_as_one_that_was_not(commands, stages, stop):
+    number, step = stop
+    run = RunFolder(commands.folder / "dino" / f"stopped-{number}")
+    command = (*TINY, "--stage=1", "--joint_probe", f"--workdir={run.path}")
+    first = commands.run(*command, kill=(number, "step", step))
+    assert first.code == (SIGTERM_EXIT if number == signal.SIGTERM else -signal.SIGKILL)
+    assert commands.run(*command).code == 0
+    whole, resumed = _state(stages[0], STEPS), _state(run, STEPS)
+    assert whole.keys() == resumed.keys()
+    for name, array in whole.items():
+        assert array.tobytes() == resumed[name].tobytes(), name
