@@ -51,10 +51,12 @@ class LayerStore:
     # Arguments
         blank: Whether kernels start at zero: no time and no random numbers are spent on weights to be loaded.
         synchronized: Whether BatchNormalization takes its statistics over all replicas.
+        drop_path: Probability with which the last residual branch is dropped in training.
     """
 
-    def __init__(self, blank: bool = False, synchronized: bool = False) -> None:
+    def __init__(self, blank: bool = False, synchronized: bool = False, drop_path: float = 0.0) -> None:
         self._blank, self._synchronized = blank, synchronized
+        self.drop_path = drop_path
         self._layers: dict[str, tf.keras.layers.Layer] = {}
 
     def __call__(self, make: Callable[..., _Layer], name: str, **arguments: Any) -> _Layer:
@@ -78,16 +80,21 @@ class Architecture:
 
     # Arguments
         trunk: `(images, spec, layers) -> {"stride4": map, ...}`: the last feature map of each stride, finest
-            first, as a function of preprocessed images.
+            first, as a function of preprocessed images. Or, without `maps`, vectors by other names.
         binarizations: The modes in which the network exists.
         extra_fc: Whether a dense layer with ReLU, as wide as the features, follows the pooling.
         adjustable: Whether it exists with other stems and widths than the published ones.
+        maps: Whether features are the average of the trunk's last map; else they are its last vector, and nothing
+            in the network is padded, so that images need never be turned.
+        drop_path: Whether residual branches can be dropped in training.
     """
 
     trunk: Callable[[tf.Tensor, EncoderSpec, LayerStore], dict[str, tf.Tensor]]
     binarizations: tuple[str, ...] = BINARIZATIONS
     extra_fc: bool = False
     adjustable: bool = True
+    maps: bool = True
+    drop_path: bool = False
 
 
 @tf.keras.utils.register_keras_serializable(package="larq_ssl")
@@ -106,7 +113,8 @@ class Encoder(tf.keras.Model):
         named_outputs: Symbolic outputs by name: `"stride4"` to `"stride32"` (the last map of each stride,
             never turned; a `"cifar"` stem has finer ones), `"pooled"`, `"extra_fc"` and `"logits"` where
             there are such, and, of a static size with a last map of 6x6 or more, `"svm"` (that map averaged
-            over windows of 6x6, flat).
+            over windows of 6x6, flat). A vision transformer has no maps, but `"block9"` to `"block12"` (the
+            class tokens of the last four blocks, after the last norm; `"pooled"` is the last of them).
     """
 
     def __init__(self, architecture: Architecture, spec: EncoderSpec, layers: LayerStore | None = None) -> None:
@@ -162,11 +170,11 @@ def _named_outputs(
     images = layers(Preprocessing, "preprocessing", mode=spec.preprocessing)(inputs)
     if spec.rotate_input:
         images = layers(Rotate180, "rotate_input", dtype="float32")(images)
-    maps = architecture.trunk(images, spec, layers)
-    last_map = list(maps.values())[-1]
-    # From here on in float32: it costs next to nothing, and losses and probes see unrounded features.
-    pool = layers(tf.keras.layers.GlobalAveragePooling2D, "pool", dtype="float32")
-    features = pool(last_map)
+    outputs = architecture.trunk(images, spec, layers)
+    features = list(outputs.values())[-1]
+    if architecture.maps:
+        # From here on in float32: it costs next to nothing, and losses and probes see unrounded features.
+        features = layers(tf.keras.layers.GlobalAveragePooling2D, "pool", dtype="float32")(features)
     feature_dim = features.shape[-1]
     named = {"pooled": features}
     if architecture.extra_fc:
@@ -175,12 +183,16 @@ def _named_outputs(
     if spec.classes:
         named["logits"] = _dense(features, "fc", spec.classes, layers)
     if spec.rotate_input:
-        maps = {name: layers(Rotate180, f"{name}/turned_back")(map_) for name, map_ in maps.items()}
-    if min(last_map.shape[1] or 0, last_map.shape[2] or 0) >= 6:
-        average = layers(tf.keras.layers.AveragePooling2D, "svm/pool", pool_size=6, strides=1, dtype="float32")
-        flatten = layers(tf.keras.layers.Flatten, "svm/flatten", dtype="float32")
-        named["svm"] = flatten(average(list(maps.values())[-1]))
-    return {**maps, **named}
+        outputs = {name: layers(Rotate180, f"{name}/turned_back")(map_) for name, map_ in outputs.items()}
+    return {**outputs, **named, **(_svm(list(outputs.values())[-1], layers) if architecture.maps else {})}
+
+
+def _svm(last_map: tf.Tensor, layers: LayerStore) -> dict[str, tf.Tensor]:
+    if min(last_map.shape[1] or 0, last_map.shape[2] or 0) < 6:
+        return {}
+    average = layers(tf.keras.layers.AveragePooling2D, "svm/pool", pool_size=6, strides=1, dtype="float32")
+    flatten = layers(tf.keras.layers.Flatten, "svm/flatten", dtype="float32")
+    return {"svm": flatten(average(last_map))}
 
 
 def _dense(x: tf.Tensor, name: str, units: int, layers: LayerStore) -> tf.Tensor:
