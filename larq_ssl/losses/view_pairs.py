@@ -65,16 +65,25 @@ def view_pair_cross_entropy(
     targets = tf.stop_gradient(float32_rows("targets", targets))
     logits = float32_rows("logits", logits)
     global_views, views = weights.shape
+    _check_rows(targets, logits, global_views, views)
+    # Not -1: the targets of one image would be those of all.
+    batch, classes = tf.shape(logits)[0] // views, tf.shape(logits)[-1]
+    targets = tf.reshape(targets, [global_views, batch, classes])
+    log_predictions = tf.reshape(tf.nn.log_softmax(logits / temperature), [views, batch, classes])
+    # One product per view instead of one per pair: the targets of a view are added up first.
+    wanted = tf.tensordot(tf.constant(weights.T), targets, axes=1)
+    return -tf.reduce_sum(wanted * log_predictions, axis=[0, 2])
+
+
+def _check_rows(targets: tf.Tensor, logits: tf.Tensor, global_views: int, views: int) -> None:
+    images = []
     for name, rows, count in (("targets", targets, global_views), ("logits", logits, views)):
         if rows.shape[0] is not None and rows.shape[0] % count:
             raise ValueError(
                 f"{name} must have the same number of rows for each of {count} views, got {rows.shape[0]}."
             )
+        images.append(None if rows.shape[0] is None else rows.shape[0] // count)
+    if None not in images and images[0] != images[1]:
+        raise ValueError(f"targets and logits must be of as many images, got {images[0]} and {images[1]}.")
     if not targets.shape[-1:].is_compatible_with(logits.shape[-1:]):
         raise ValueError(f"targets and logits must have as many classes, got {targets.shape} and {logits.shape}.")
-    classes = tf.shape(logits)[-1]
-    targets = tf.reshape(targets, [global_views, -1, classes])
-    log_predictions = tf.reshape(tf.nn.log_softmax(logits / temperature), [views, -1, classes])
-    # One product per view instead of one per pair: the targets of a view are added up first.
-    wanted = tf.tensordot(tf.constant(weights.T), targets, axes=1)
-    return -tf.reduce_sum(wanted * log_predictions, axis=[0, 2])
