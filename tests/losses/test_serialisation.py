@@ -11,7 +11,19 @@ LOSSES = [
     losses.FeatureSimilarity("l1", reduction=tf.keras.losses.Reduction.SUM),
     losses.InfoNCE(0.1),
     losses.DistillationCrossEntropy(0.1),
+    losses.DINOCrossEntropy(2, 3, 0.4, teacher_temperature=0.07, student_temperature=0.2),
 ]
+ROWS = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
+
+
+def _truth_and_prediction(loss):
+    """What a loss takes: a pair of tensors as truth where it needs a queue or a centre."""
+    if isinstance(loss, losses.InfoNCE):
+        return (ROWS[0], ROWS[2]), ROWS[1]
+    if isinstance(loss, losses.DINOCrossEntropy):
+        return (ROWS[0], ROWS[2, 0]), np.tile(ROWS[1], [3, 1])[:10]
+    return ROWS[0], ROWS[1]
+
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
@@ -19,9 +31,8 @@ def test_round_trip(loss):
     again = tf.keras.losses.deserialize(tf.keras.losses.serialize(loss))
     assert type(again) is type(loss)
     assert again.get_config() == loss.get_config()
-    rows = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
-    truth = (rows[0], rows[2]) if isinstance(loss, losses.InfoNCE) else rows[0]
-    assert again(truth, rows[1]) == loss(truth, rows[1])
+    truth, prediction = _truth_and_prediction(loss)
+    assert again(truth, prediction) == loss(truth, prediction)
 
 
 @pytest.mark.parametrize(
@@ -31,10 +42,10 @@ def test_round_trip(loss):
         losses.feature_similarity,
         losses.distillation_cross_entropy,
         lambda first, second: losses.info_nce(first, second, second),
+        lambda first, second: losses.dino_cross_entropy(first, second, second[0], losses.pair_weights(2, 0)),
     ],
-    ids=["joint_classifier_kl", "feature_similarity", "distillation", "info_nce"],
+    ids=["joint_classifier_kl", "feature_similarity", "distillation", "info_nce", "dino"],
 )
 def test_in_a_graph_with_unknown_shapes(function):
-    rows = np.random.default_rng(0).normal(size=(2, 4, 5)).astype(np.float32)
     graph = tf.function(function, input_signature=[tf.TensorSpec(None)] * 2)
-    np.testing.assert_allclose(graph(*rows), function(*rows), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(graph(*ROWS[:2]), function(*ROWS[:2]), rtol=1e-5, atol=1e-6)
