@@ -11,6 +11,7 @@ from larq_ssl.roles import Role
 
 INITIALIZERS = ("kaiming", "pytorch", "normal_0.01", "normal_0.02")
 ACTIVATIONS = ("relu", "gelu")
+OUTPUT_ROLES = (Role.KERNEL.value, Role.PROTOTYPES.value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +28,7 @@ class HeadSpec:
     activation: str = "relu"
     last_layer: int | None = None
     free_gain: bool = False
+    output_role: str = Role.KERNEL.value
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden_dims", tuple(self.hidden_dims))
@@ -37,6 +39,8 @@ class HeadSpec:
             raise ValueError(f"hidden_dims must be positive, got {self.hidden_dims}.")
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation!r}.")
+        if self.output_role not in OUTPUT_ROLES:
+            raise ValueError(f"output_role must be one of {', '.join(OUTPUT_ROLES)}, got {self.output_role!r}.")
         for argument in ("batch_norm", "output_relu", "output_bias", "free_gain"):
             value = getattr(self, argument)
             if not isinstance(value, bool):
@@ -60,6 +64,7 @@ def mlp_head(
     activation: str = "relu",
     last_layer: int | None = None,
     free_gain: bool = False,
+    output_role: str = Role.KERNEL.value,
 ) -> tf.keras.Sequential:
     """A multi-layer perceptron: (dense - [batch norm] - ReLU) for each hidden layer, then a dense layer.
 
@@ -84,11 +89,12 @@ def mlp_head(
         activation: What follows the hidden layers, `relu` or `gelu` (the exact one, by the error function).
         last_layer: So many outputs of a `WeightNormDense` on the unit row of the last dense layer's outputs, or `None`.
         free_gain: Whether the gains of that layer are trained; otherwise its outputs are cosines.
+        output_role: What the kernel of the last dense layer is for the optimizer, `kernel` or `prototypes`.
     # Returns
         A built model `[batch, input_dim] -> [batch, output_dim or last_layer]`, whose attribute `spec` is its
         `HeadSpec`.
     # Raises
-        ValueError: If a width is not positive or the initializer is unknown.
+        ValueError: If a width is not positive, or the initializer, activation or role is unknown.
     # References
         - BSSL (released code): 2,000 hidden units, 2,000 classes, batch norm synchronised, `kaiming`
         - Improved Baselines with Momentum Contrastive Learning (Chen et al., 2020): hidden layer as wide as
@@ -109,6 +115,7 @@ def mlp_head(
         activation,
         last_layer,
         free_gain,
+        output_role,
     )
     model = tf.keras.Sequential(name=name)
     model.add(tf.keras.Input([input_dim]))
@@ -120,6 +127,7 @@ def mlp_head(
         model.add(tf.keras.layers.Activation(activation, name=f"{activation}{index}"))
         inputs = width
     model.add(_dense(f"dense{len(hidden_dims) + 1}", inputs, output_dim, kernel_initializer, use_bias=output_bias))
+    model.layers[-1].kernel_role = Role(output_role)
     if output_relu:
         model.add(tf.keras.layers.ReLU(name="relu"))
     if last_layer is not None:
@@ -186,9 +194,16 @@ def prototypes(name: str, input_dim: int, count: int) -> tf.keras.Sequential:
     # References
         - Unsupervised Learning of Visual Features by Contrasting Cluster Assignments (Caron et al., 2020)
     """
-    model = mlp_head(name, input_dim, (), count, batch_norm=False, kernel_initializer="pytorch", output_bias=False)
-    model.layers[-1].kernel_role = Role.PROTOTYPES
-    return model
+    return mlp_head(
+        name,
+        input_dim,
+        (),
+        count,
+        batch_norm=False,
+        kernel_initializer="pytorch",
+        output_bias=False,
+        output_role=Role.PROTOTYPES.value,
+    )
 
 
 def build_head(spec: HeadSpec) -> tf.keras.Sequential:

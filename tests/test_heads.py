@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from larq_ssl.heads import mlp_head
+from larq_ssl.heads import build_head, dino_head, mlp_head, prototypes
 from larq_ssl.roles import Role, variable_roles
 
 
@@ -40,6 +40,40 @@ def test_depth_and_roles():
     assert [layer.name for layer in mlp_head("linear", 8, [], 5, batch_norm=True).layers] == ["dense1"]
 
 
+def test_head_of_dino():
+    head = dino_head("head", 512, 4096, batch_norm=True)
+    assert [layer.name for layer in head.layers] == [
+        *("dense1", "bn1", "gelu1", "dense2", "bn2", "gelu2", "dense3", "unit", "last_layer")
+    ]
+    assert head.output_shape == (None, 4096)
+    assert [tuple(weight.shape) for weight in head.trainable_weights] == [
+        *((512, 2048), (2048,), (2048,), (2048, 2048), (2048,), (2048,), (2048, 256), (256,), (256, 4096))
+    ]
+    assert head.get_layer("dense2").kernel.numpy().std() == pytest.approx(0.02, rel=0.01)
+    assert not dino_head("head", 8, 6, hidden_dims=(4, 4), bottleneck_dim=3).get_layer("dense3").bias.numpy().any()
+
+
+@pytest.mark.parametrize("rebuilt", [False, True])
+@pytest.mark.parametrize(
+    ("make", "roles"),
+    [
+        (lambda: prototypes("prototypes", 6, 9), [Role.PROTOTYPES]),
+        (
+            lambda: dino_head("head", 6, 9, hidden_dims=(5,), bottleneck_dim=4),
+            [*(Role.KERNEL, Role.BIAS) * 2, Role.LAST_LAYER],
+        ),
+        (
+            lambda: dino_head("head", 6, 9, batch_norm=True, free_gain=True, hidden_dims=(5,), bottleneck_dim=4),
+            [Role.KERNEL, Role.NORM, Role.NORM, Role.KERNEL, Role.BIAS, Role.LAST_LAYER, Role.LAST_LAYER],
+        ),
+    ],
+    ids=["prototypes", "dino", "dino_free_gain"],
+)
+def test_roles_of_what_may_be_frozen(make, roles, rebuilt):
+    head = build_head(make().spec) if rebuilt else make()
+    assert [role for _, role in variable_roles(head)] == roles
+
+
 def test_is_the_formula():
     head = mlp_head("head", 6, [5], 4, batch_norm=False, kernel_initializer="pytorch")
     kernel1, bias1, kernel2, bias2 = head.get_weights()
@@ -49,7 +83,7 @@ def test_is_the_formula():
 
 
 def test_prototypes_are_a_matrix():
-    head = mlp_head("prototypes", 6, [], 9, batch_norm=False, output_bias=False)
+    head = prototypes("prototypes", 6, 9)
     inputs = np.random.default_rng(0).normal(size=(3, 6)).astype(np.float32)
     (kernel,) = head.get_weights()
     np.testing.assert_allclose(head(inputs), inputs @ kernel, atol=1e-5)
@@ -66,9 +100,10 @@ def test_output_does_not_change_with_a_shift_before_the_batch_norm_and_moments_a
     np.testing.assert_allclose(head.get_layer("bn1").moving_variance, expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize("make", [mlp_head, dino_head])
 @pytest.mark.parametrize("synchronized", [False, True])
-def test_batch_norm_can_be_synchronized(synchronized):
-    head = mlp_head("head", 6, [5], 4, batch_norm=True, synchronized=synchronized)
+def test_batch_norm_can_be_synchronized(make, synchronized):
+    head = make("head", 6, hidden_dims=[5], output_dim=4, batch_norm=True, synchronized=synchronized)
     assert head.get_layer("bn1").synchronized is synchronized
 
 
@@ -78,6 +113,7 @@ def test_batch_norm_can_be_synchronized(synchronized):
         ("kaiming", math.sqrt(2 / 400), 0.0),
         ("pytorch", 1 / math.sqrt(3 * 400), 1 / math.sqrt(3 * 400)),
         ("normal_0.01", 0.01, 0.0),
+        ("normal_0.02", 0.02, 0.0),
     ],
 )
 def test_initialisers(initializer, kernel_std, bias_std):
@@ -101,7 +137,11 @@ def test_initialisers(initializer, kernel_std, bias_std):
         ((0, [4], 4), "input_dim .* 0"),
         ((4, [4], 0), "output_dim .* 0"),
         ((4, [4, -1], 4), r"hidden_dims .* \(4, -1\)"),
-        ((4, [4], 4, "he"), "kernel_initializer .* kaiming, pytorch, normal_0.01, got 'he'"),
+        ((4, [4], 4, "he"), "kernel_initializer .* kaiming, pytorch, normal_0.01, normal_0.02, got 'he'"),
+        ((4, [4], 4, "kaiming", False, False, True, "tanh"), "activation must be one of relu, gelu, got 'tanh'"),
+        ((4, [4], 4, "kaiming", False, False, True, "relu", 0), "last_layer must be positive, got 0"),
+        ((4, [4], 4, "kaiming", False, False, True, "relu", 3, 1), "free_gain must be True or False, got 1"),
+        ((4, [4], 4, "kaiming", False, False, True, "relu", 3, False, "bias"), "output_role .* kernel, prototypes"),
     ],
 )
 def test_mistakes_are_named(arguments, message):

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from larq_ssl import models
-from larq_ssl.heads import mlp_head
+from larq_ssl.heads import dino_head, mlp_head, prototypes
 from larq_ssl.models.folder import (
     encoder_hash,
     load_encoder,
@@ -20,6 +20,7 @@ from larq_ssl.models.folder import (
     save_weights,
 )
 from larq_ssl.models.transfer import copy_weights, named_weights
+from larq_ssl.roles import variable_roles
 
 
 def _small(**arguments):
@@ -196,17 +197,24 @@ def test_heads_use_the_same_files(tmp_path):
     assert (tmp_path / "again.npz").read_bytes() == (tmp_path / "heads" / "student.npz").read_bytes()
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"hidden_dims": [7], "batch_norm": False},
-        {"hidden_dims": [7, 5], "batch_norm": True},
-        {"hidden_dims": [], "batch_norm": False, "output_relu": True},
-        {"hidden_dims": [], "batch_norm": False, "output_bias": False},
-    ],
-)
-def test_round_trip_of_a_head(tmp_path, arguments):
-    head = mlp_head("student_head", 6, output_dim=4, **arguments)
+def _mlp(**arguments):
+    return mlp_head("student_head", 6, output_dim=4, **arguments)
+
+
+HEADS = [
+    lambda: _mlp(hidden_dims=[7], batch_norm=False),
+    lambda: _mlp(hidden_dims=[7, 5], batch_norm=True),
+    lambda: _mlp(hidden_dims=[], batch_norm=False, output_relu=True),
+    lambda: _mlp(hidden_dims=[], batch_norm=False, output_bias=False),
+    lambda: dino_head("student_head", 6, 9, True, True, hidden_dims=(7, 5), bottleneck_dim=4),
+    lambda: dino_head("student_head", 6, 9, hidden_dims=(7,), bottleneck_dim=4),
+    lambda: prototypes("student_head", 6, 9),
+]
+
+
+@pytest.mark.parametrize("make", HEADS)
+def test_round_trip_of_a_head(tmp_path, make):
+    head = make()
     rng = np.random.default_rng(0)
     for variable in head.weights:
         variable.assign(rng.uniform(0.5, 1.5, variable.shape))
@@ -214,10 +222,26 @@ def test_round_trip_of_a_head(tmp_path, arguments):
     restored = load_head(tmp_path / "head", name="teacher_head")
     assert restored.name == restored.spec.name == "teacher_head"
     assert load_head(tmp_path / "head").spec == head.spec
+    assert [role for _, role in variable_roles(restored)] == [role for _, role in variable_roles(head)]
     x = rng.normal(size=(3, 6)).astype(np.float32)
     expected = head(x).numpy()
     assert np.ptp(expected) > 0
     np.testing.assert_array_equal(restored(x), expected)
+
+
+def test_a_head_that_was_saved_before_there_were_other_kinds_is_read(tmp_path):
+    head = mlp_head("head", 6, [5], 4, batch_norm=True)
+    save_head(head, tmp_path / "head")
+    file = tmp_path / "head" / "head.json"
+    description = json.loads(file.read_text())
+    known = {"name", "input_dim", "hidden_dims", "output_dim", "batch_norm", "output_relu"}
+    assert set(description["spec"]) > known
+    description["spec"] = {key: value for key, value in description["spec"].items() if key in known}
+    file.write_text(json.dumps(description))
+    restored = load_head(tmp_path / "head")
+    assert restored.spec == head.spec
+    x = np.random.default_rng(0).normal(size=(3, 6)).astype(np.float32)
+    np.testing.assert_array_equal(restored(x), head(x))
 
 
 @pytest.mark.parametrize(
@@ -227,6 +251,8 @@ def test_round_trip_of_a_head(tmp_path, arguments):
         (lambda text: text.replace('"output_dim": 4', '"output_dim": 0'), "output_dim must be positive, got 0"),
         (lambda text: text.replace('"output_dim": 4', '"output_dim": 5'), "does not fit"),
         (lambda text: text.replace('"output_dim"', '"outputs"'), "`spec` must have the keys"),
+        (lambda text: text.replace('"kernel"', '"bias"'), "output_role must be one of kernel, prototypes, got 'bias'"),
+        (lambda text: text.replace('"relu"', '["relu"]'), "activation must be one of"),
         (lambda text: text[:20], "is not the description of a head"),
     ],
 )
