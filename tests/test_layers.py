@@ -111,12 +111,65 @@ def test_mixed_precision(layer):
         assert np.isfinite(gradient).all()
 
 
+def test_unit_rows_have_length_one_whatever_they_had():
+    rows = np.random.default_rng(0).normal(size=(4, 5)).astype(np.float32) * [[1e-4], [1], [1e4], [0]]
+    units = layers.UnitRows()(tf.constant(rows, tf.float32)).numpy()
+    np.testing.assert_allclose(np.linalg.norm(units, axis=1), [1, 1, 1, 0], rtol=1e-5)
+    np.testing.assert_allclose(units[1], rows[1] / np.linalg.norm(rows[1]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("free_gain", [False, True])
+def test_weight_norm_dense_is_a_gain_times_a_cosine(free_gain):
+    layer = layers.WeightNormDense(7, free_gain)
+    random = np.random.default_rng(0)
+    x = tf.constant(random.normal(size=(3, 5)), tf.float32)
+    layer.build(x.shape)
+    assert np.abs(layer.v).max() <= 5**-0.5
+    layer.v.assign(random.normal(size=(5, 7)))
+    gain = np.ones(7)
+    if free_gain:
+        np.testing.assert_array_equal(layer.g, gain)
+        gain = random.normal(size=7)
+        layer.g.assign(gain)
+    v = layer.v.numpy()
+    np.testing.assert_allclose(layer(x), x @ (gain * v / np.linalg.norm(v, axis=0)), rtol=1e-4, atol=1e-5)
+    assert len(layer.trainable_weights) == 1 + free_gain
+    layer.v.assign(3 * v)
+    np.testing.assert_allclose(layer(x), x @ (gain * v / np.linalg.norm(v, axis=0)), rtol=1e-4, atol=1e-5)
+
+
+def test_directions_turn_but_are_not_stretched():
+    layer = layers.WeightNormDense(7, free_gain=True)
+    random = np.random.default_rng(0)
+    x, cotangent = (random.normal(size=shape).astype(np.float32) for shape in ((3, 5), (3, 7)))
+    layer.build(x.shape)
+    with tf.GradientTape() as tape:
+        y = layer(x)
+    d_v, d_g = tape.gradient(y, [layer.v, layer.g], cotangent)
+    along = np.sum(d_v * layer.v, axis=0) / np.linalg.norm(d_v, axis=0) / np.linalg.norm(layer.v, axis=0)
+    np.testing.assert_allclose(along, np.zeros(7), atol=1e-5)
+    np.testing.assert_allclose(d_g, np.sum(y * cotangent, axis=0), rtol=1e-4)
+
+
+@pytest.mark.parametrize("layer", [layers.UnitRows(), layers.WeightNormDense(4, free_gain=True)])
+def test_what_divides_by_a_length_is_float32_under_any_policy(layer):
+    tf.keras.mixed_precision.set_global_policy("mixed_float16")
+    layer = type(layer).from_config({**layer.get_config(), "dtype": "mixed_float16"})
+    # Squares of such rows are beyond float16.
+    y = layer(tf.fill([2, 3], tf.constant(300.0, tf.float16)))
+    assert y.dtype == tf.float32
+    assert np.isfinite(y).all()
+    assert all(weight.dtype == tf.float32 for weight in layer.weights)
+
+
 SERIALISABLE = [
     layers.ChannelBias(name="bias"),
     layers.RPReLU(name="act"),
     layers.Preprocessing("zoo", name="preprocessing"),
     layers.Rotate180(name="turn"),
     layers.WindowCentres(name="centres"),
+    layers.UnitRows(name="unit"),
+    layers.WeightNormDense(5, free_gain=True, name="last_layer"),
     MagnitudeSign(scale_in_grad=True, clip_grad=False, name="quantizer"),
     models.build("reactnet_18", 32, "activations", "cifar", 0.25, "unit", 10, True),
 ]
