@@ -26,30 +26,35 @@ _CHUNK = 2000
 
 
 def ratios(
-    policy: ViewPolicy, ids: np.ndarray, heights: np.ndarray, widths: np.ndarray, seed: int = 0, epoch: int = 0
+    policy: ViewPolicy,
+    ids: np.ndarray,
+    heights: np.ndarray,
+    widths: np.ndarray,
+    seed: int = 0,
+    epochs: int | np.ndarray = 0,
 ) -> np.ndarray:
-    """PS_g / PS_l of every pair of a global and a local view of some images, in one epoch.
+    """PS_g / PS_l of every pair of a global and a local view of some images.
 
     # Arguments
         policy: With local views.
         ids: int64 `[n]`, the numbers of the images.
         heights, widths: int64 `[n]`, their sides in pixels.
-        seed, epoch: Of the draws, as in `pipeline.view_batches`.
+        seed, epochs: Of the draws, as in `pipeline.view_batches`; one epoch, or one for each image.
     # Returns
         Float64 `[n, global views, local views]`.
     # Raises
         ValueError: If the policy has no local views.
     """
     _check_local(policy)
+    all_views, count = policy.global_views + policy.local_views, len(policy.global_views)
+    sizes = np.array([view.size**2 for view in all_views])
+    epochs = np.broadcast_to(np.asarray(epochs, np.int64), ids.shape)
     parts = []
     for first in range(0, len(ids), _CHUNK):
         part = slice(first, first + _CHUNK)
-        epochs = np.full(len(ids[part]), epoch, np.int64)
-        all_views = policy.global_views + policy.local_views
-        uniforms = rng.view_uniforms(seed, epochs, ids[part], range(len(all_views)), crops.COLUMNS)
+        uniforms = rng.view_uniforms(seed, epochs[part], ids[part], range(len(all_views)), crops.COLUMNS)
         boxes = crops.crop_boxes(uniforms, heights[part], widths[part], all_views)
-        areas = boxes[..., 2] * boxes[..., 3] / np.array([view.size**2 for view in all_views])
-        count = len(policy.global_views)
+        areas = boxes[..., 2] * boxes[..., 3] / sizes
         parts.append(areas[:, None, count:] / areas[:, :count, None])
     return np.concatenate(parts)
 

@@ -10,8 +10,11 @@ from larq_ssl import files
 
 Path = str | os.PathLike[str]
 
-# Okabe and Ito's colours, told apart by the colour-blind too.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")
+# Okabe and Ito's colours, told apart by the colour-blind too, then those of Tol's that differ most from them.
+COLOURS = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555"),
+    *("#882255", "#999933", "#332288", "#44AA99", "#AA4499"),
+)
 INK, FAINT = "#222222", "#8a8a8a"
 _FORMATS = (".png", ".pdf", ".svg")
 

@@ -1,3 +1,4 @@
+import itertools
 import json
 import subprocess
 import sys
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from larq_ssl.evaluation.pictures import confusion_matrix, loss_curves, view_sheet
+from larq_ssl.evaluation.pictures import confusion_matrix, loss_curves, pixel_scale_ratios, view_sheet
 
 
 def texts(figure):
@@ -95,14 +96,72 @@ def test_view_sheet_shows_images_boxes_and_local_views(tmp_path):
     originals = [rng.integers(0, 256, (20, 30, 3), np.uint8) for _ in range(3)]
     boxes = np.tile([[2, 3, 10, 12]], (3, 3, 1))
     figure = view_sheet(tmp_path / "v.png", views, local, originals, boxes)
-    assert [axes.get_title() for axes in figure.axes[:4]] == ["original", "view 1", "view 2", "view 3"]
+    assert [text.get_text() for text in figure.texts] == ["original", "global 1", "global 2", "local 3"]
     for row in range(3):
         shown = [axes.images[0].get_array() for axes in figure.axes[4 * row : 4 * row + 4]]
         for array, expected in zip(shown, [originals[row], *views[row], *local[row]], strict=True):
             np.testing.assert_array_equal(array, expected)
     box = figure.axes[4].patches[-1]
     assert (box.get_x(), box.get_y(), box.get_width(), box.get_height()) == (2.5, 1.5, 12, 10)
-    assert len(view_sheet(tmp_path / "w.png", views).axes) == 6
+    plain = view_sheet(tmp_path / "w.png", views)
+    assert len(plain.axes) == 6
+    assert [text.get_text() for text in plain.texts] == ["view 1", "view 2"]
+
+
+def test_views_of_a_sheet_are_at_one_scale_and_apart(tmp_path):
+    """Eight of two sizes: local ones are stacked, and nothing lies over anything else."""
+    rng = np.random.default_rng(0)
+    views = rng.integers(0, 256, (2, 2, 32, 32, 3), np.uint8)
+    local = rng.integers(0, 256, (2, 6, 18, 18, 3), np.uint8)
+    originals = [rng.integers(0, 256, (40, 60, 3), np.uint8), rng.integers(0, 256, (60, 40, 3), np.uint8)]
+    boxes = np.tile([[2, 3, 10, 12]], (2, 8, 1))
+    figure = view_sheet(tmp_path / "v.png", views, local, originals, boxes)
+    assert [text.get_text() for text in figure.texts] == ["original", "global 1", "global 2", "local 3 to 8"]
+    assert len(figure.axes) == 2 * 9
+    inches = figure.get_size_inches()
+    cells = [axes.get_position() for axes in figure.axes]
+    for axes, cell in zip(figure.axes, cells, strict=True):
+        assert 0 <= cell.x0 < cell.x1 <= 1
+        assert 0 <= cell.y0 < cell.y1 < 1
+        # Pixels are square, all of the image is seen, and those of all views are of one size.
+        (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+        sides = np.array([right - left, bottom - top]) / (inches * [cell.width, cell.height])
+        assert sides[0] == pytest.approx(sides[1])
+        height, width = axes.images[0].get_array().shape[:2]
+        assert left <= -0.5 < width - 0.5 <= right
+        assert top <= -0.5 < height - 0.5 <= bottom
+        if axes not in (figure.axes[0], figure.axes[9]):
+            assert sides[0] == pytest.approx(32 / 1.3)
+    for one, other in itertools.combinations(cells, 2):
+        assert one.x1 < other.x0 or other.x1 < one.x0 or one.y1 < other.y0 or other.y1 < one.y0
+    assert len({round(cell.x0, 6) for cell in cells}) == 1 + 2 + 3
+    # A number in each view, and all of them in the original.
+    numbers = [[text.get_text() for text in axes.texts] for axes in figure.axes[:9]]
+    assert numbers == [list("12345678"), *([number] for number in "12345678")]
+
+
+def test_pixel_scales_show_their_mean_and_all_pairs(tmp_path):
+    ratios = np.exp2(np.linspace(-1.5, 2.5, 24_000)).reshape(-1, 2, 6)
+    figure = pixel_scale_ratios(tmp_path / "p.png", ratios, "Policy")
+    (axes,) = figure.axes
+    (histogram,) = (patch for patch in axes.patches if hasattr(patch, "get_data"))
+    shares, edges, _ = histogram.get_data()
+    assert shares.sum() == pytest.approx(100, abs=0.25)
+    # Bins are equally wide where equal factors are, and so equally full here.
+    np.testing.assert_allclose(np.diff(np.log2(edges)), np.log2(edges[1] / edges[0]))
+    np.testing.assert_allclose(shares[2:-2], 100 / 4 / 12, rtol=0.02)
+    assert axes.get_xscale() == "log"
+    mean = ratios.mean()
+    assert [line.get_xdata()[0] for line in axes.lines] == [1.0, pytest.approx(mean)]
+    assert texts(figure) == [f"mean {mean:.2f}"]
+    assert axes.get_title(loc="left") == "Policy"
+    assert axes.get_title(loc="right") == "median 1.41; 50% within a factor of 2"
+    assert pixels(tmp_path / "p.png").std() > 5
+
+
+def test_one_ratio_of_pixel_scales_can_be_drawn(tmp_path):
+    figure = pixel_scale_ratios(tmp_path / "p.png", np.full((3, 1, 2), 0.5))
+    assert texts(figure) == ["mean 0.50"]
 
 
 def test_nothing_is_overwritten_unless_told(tmp_path):
@@ -130,6 +189,9 @@ def test_mistakes_are_named(tmp_path):
         view_sheet(file, views, boxes=np.zeros((2, 2, 4)))
     with pytest.raises(ValueError, match="`originals` must be 2"):
         view_sheet(file, views, originals=[views[0, 0]])
+    for ratios in (np.zeros((0, 2, 6)), np.zeros((4, 2, 6))):
+        with pytest.raises(ValueError, match="`ratios` must be positive numbers"):
+            pixel_scale_ratios(file, ratios)
     with pytest.raises(ValueError, match=r"`predictions` must lie in 0\.\.1"):
         confusion_matrix(file, np.array([0, 1]), np.array([0, 2]), ["a", "b"])
     with pytest.raises(ValueError, match="one per image"):

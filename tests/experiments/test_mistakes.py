@@ -201,7 +201,7 @@ def test_a_mistake_is_told_in_one_sentence(case, places, commands, tmp_path):
     assert [path.name for path in (places / "foreign").iterdir()] == ["thesis.tex"]
 
 
-@pytest.mark.parametrize("command", ["moco", "bssl", "s2bnn", "knn", "linear"])
+@pytest.mark.parametrize("command", ["moco", "bssl", "s2bnn", "knn", "linear", "views"])
 def test_help_lists_the_flags_of_a_command(command, commands):
     shown = commands.run(command, "--help").out
     for flag in ("--dataset", "--seed", "--image_size"):

@@ -78,14 +78,14 @@ def test_the_crops_are_those_that_training_cuts(monkeypatch):
     dataset = datasets.ImageDataset("memory", "train", 12, None, (), "x", targets=labels, images=pixels)
     policy = views.policy("sslight", 24, local_views=3)
     batches = list(pipeline.view_batches(dataset, policy, 12, seed=7, boxes=True).take(2))
-    for epoch, batch in enumerate(batches):
-        ids, boxes = batch["id"].numpy(), batch["boxes"].numpy()
-        found = pixel_scale.ratios(policy, ids, np.full(12, 40), np.full(12, 60), seed=7, epoch=epoch)
-        assert found.shape == (12, 2, 3)
-        for image, one, other in np.ndindex(found.shape):
-            in_global = 24**2 / np.prod(boxes[image, one, 2:])
-            in_local = 14**2 / np.prod(boxes[image, 2 + other, 2:])
-            assert found[image, one, other] == pytest.approx(in_global / in_local, rel=1e-12)
+    ids, boxes = (np.concatenate([batch[name] for batch in batches]) for name in ("id", "boxes"))
+    found = pixel_scale.ratios(policy, ids, np.full(24, 40), np.full(24, 60), seed=7, epochs=np.repeat([0, 1], 12))
+    assert found.shape == (24, 2, 3)
+    np.testing.assert_array_equal(found[:12], pixel_scale.ratios(policy, ids[:12], *np.full((2, 12), [[40], [60]]), 7))
+    for image, one, other in np.ndindex(found.shape):
+        in_global = 24**2 / np.prod(boxes[image, one, 2:])
+        in_local = 14**2 / np.prod(boxes[image, 2 + other, 2:])
+        assert found[image, one, other] == pytest.approx(in_global / in_local, rel=1e-12)
 
 
 def test_the_error_is_one_of_images_not_of_pairs():
