@@ -191,6 +191,17 @@ def test_the_citation_names_this_version():
     assert re.findall(r"^version: (.*)$", citation, flags=re.MULTILINE) == [larq_ssl.version.__version__]
 
 
+def test_pages_link_to_what_is_there():
+    """And their pictures are small enough for a repository."""
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        links = re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8"))
+        for link in links:
+            assert link.startswith("https://") or (page.parent / link).exists(), f"{page.name}: {link}"
+    pictures = [file for file in (ROOT / "docs").rglob("*") if file.suffix in {".jpg", ".png"}]
+    assert len(pictures) >= 8
+    assert [file.name for file in pictures if file.stat().st_size > 300_000] == []
+
+
 def test_the_changelog_has_a_place_for_the_next_change():
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert changelog.count("## [Unreleased]") == 1

@@ -1,0 +1,35 @@
+#!/bin/sh
+# Makes the pictures of docs/views.md anew, from the two photographs that scikit-learn brings along.
+set -eu
+cd "$(dirname "$0")/.."
+
+python=${PYTHON:-.venv/bin/python}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+"$python" - "$work" <<'END'
+import pathlib, shutil, sys
+import sklearn.datasets
+
+images = pathlib.Path(sklearn.datasets.__file__).parent / "images"
+(pathlib.Path(sys.argv[1]) / "photographs" / "train").mkdir(parents=True)
+for name in ("china.jpg", "flower.jpg"):
+    shutil.copy(images / name, pathlib.Path(sys.argv[1]) / "photographs" / "train")
+END
+
+for policy in sslight dino_convnet dino swav bssl; do
+    "$python" -m larq_ssl.experiments.views --policy="$policy" --dataset=folder --data_dir="$work/photographs" \
+        --out="$work/$policy"
+    # Photographs take a quarter of the bytes as JPEG.
+    "$python" - "$work/$policy/sheet.png" "docs/views/$policy.jpg" <<'END'
+import sys
+from PIL import Image
+
+Image.open(sys.argv[1]).convert("RGB").save(sys.argv[2], quality=85, optimize=True)
+END
+done
+
+# The crops of swav are those of dino_convnet, and bssl has no local ones.
+for policy in sslight dino_convnet dino; do
+    cp "$work/$policy/pixel_scale.png" "docs/views/${policy}_pixel_scale.png"
+done
