@@ -25,7 +25,6 @@ def _truth_and_prediction(loss):
     return ROWS[0], ROWS[1]
 
 
-
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: type(loss).__name__)
 def test_round_trip(loss):
     again = tf.keras.losses.deserialize(tf.keras.losses.serialize(loss))
