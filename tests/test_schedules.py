@@ -74,6 +74,27 @@ def test_schedules_per_epoch(arrays, key, make):
     np.testing.assert_allclose(after, [expected[-1]] * 2, rtol=1e-12, atol=1e-18)
 
 
+@pytest.mark.parametrize(
+    ("key", "start", "final", "warmup"),
+    [("50_100", 0.04, 0.07, 50), ("30_100", 0.04, 0.07, 30), ("default", 0.04, 0.04, 0)],
+)
+def test_temperature_of_dinos_teacher(arrays, key, start, final, warmup):
+    expected = arrays[f"schedule/dino_teacher_temp_{key}"]
+    steps = 5
+    schedule = schedules.EpochRamp(start, final, warmup, steps)
+    for offset in (0, steps - 1):
+        values = _values(schedule, steps * np.arange(len(expected)) + offset)
+        np.testing.assert_allclose(values, expected, rtol=1e-12, atol=0)
+    assert _values(schedule, [steps * len(expected), 10**6]).tolist() == [final, final]
+
+
+@pytest.mark.parametrize(("epochs", "expected"), [(0, [9, 9, 9]), (1, [9, 9, 9]), (2, [1, 9, 9]), (3, [1, 5, 9])])
+def test_short_ramps(epochs, expected):
+    schedule = schedules.EpochRamp(1.0, 9.0, epochs, 4)
+    assert _values(schedule, [3, 4, 8]).tolist() == expected
+    np.testing.assert_allclose(_values(schedules.EpochRamp(9.0, 1.0, epochs, 4), [3, 4, 8]), 10 - np.array(expected))
+
+
 def test_simclr():
     arrays = golden.load("s6_simclr")
     count = sum(key.endswith("_warmup_total") for key in arrays)
@@ -121,6 +142,8 @@ SCHEDULES = [
     schedules.LinearDecay(1.0, 4, 5, 1),
     schedules.StepDecay(1.0, (5, 10), 0.5),
     schedules.SimCLRCosine(1.0, 20, 5),
+    schedules.EpochRamp(0.04, 0.07, 3, 5),
+    schedules.EpochRamp(0.04, 0.07, 0, 5),
     schedules.Balance(20, interval=2),
     schedules.Balance(20, kind="step"),
 ]
@@ -157,6 +180,9 @@ def test_values_are_exact_beyond_what_float32_can_count():
         (lambda: schedules.EpochCosine(1.0, 5, 0), "steps_per_epoch .* 0"),
         (lambda: schedules.LinearDecay(1.0, 0, 10), "epochs .* 0"),
         (lambda: schedules.LinearDecay(1.0, 5, 10, 2), "offset must be 0 or 1, got 2"),
+        (lambda: schedules.EpochRamp(-0.1, 0.1, 2, 5), "start .* -0.1"),
+        (lambda: schedules.EpochRamp(0.1, 0.1, -2, 5), "epochs .* -2"),
+        (lambda: schedules.EpochRamp(0.1, 0.1, 2, 0), "steps_per_epoch .* 0"),
         (lambda: schedules.StepDecay(1.0, (20, 10)), r"boundaries_in_steps .* \[20, 10\]"),
         (lambda: schedules.StepDecay(1.0, (0,)), r"boundaries_in_steps .* \[0\]"),
         (lambda: schedules.SimCLRCosine(1.0, 10, -1), "warmup_steps .* -1"),

@@ -111,7 +111,7 @@ class EpochRamp(Schedule):
 
     def value(self, step: tf.Tensor) -> tf.Tensor:
         if self.epochs < 2:
-            return tf.fill(tf.shape(step), tf.cast(self.final, tf.float64))
+            return tf.fill(tf.shape(step), tf.constant(self.final, tf.float64))
         share = tf.minimum(tf.floor(step / self.steps_per_epoch) / (self.epochs - 1), 1.0)
         return self.start + (self.final - self.start) * share
 
@@ -140,7 +140,7 @@ class StepDecay(Schedule):
         self.base, self.boundaries_in_steps, self.factor = base, boundaries, factor
 
     def value(self, step: tf.Tensor) -> tf.Tensor:
-        value = tf.fill(tf.shape(step), tf.cast(self.base, tf.float64))
+        value = tf.fill(tf.shape(step), tf.constant(self.base, tf.float64))
         for boundary in self.boundaries_in_steps:
             value = tf.where(step >= boundary, value * self.factor, value)
         return value
