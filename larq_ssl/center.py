@@ -44,14 +44,20 @@ class Center(tf.keras.layers.Layer):
             aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
         )
 
-    def update(self, rows: tf.Tensor) -> None:
-        """Moves the centre towards the mean of these rows, those of all replicas.
+    def mean_of(self, rows: tf.Tensor) -> tf.Tensor:
+        """The mean of these rows, those of all replicas: the same on each of them.
 
         # Arguments
             rows: Float tensor `[rows, dim]`, as many on each replica.
+        # Returns
+            Float32 tensor `[dim]`.
         """
         (total,) = distribute.all_reduce_sum([tf.reduce_mean(tf.cast(rows, tf.float32), axis=0)])
-        self.mean.assign(self.momentum * self.mean + (1.0 - self.momentum) * total / distribute.replicas())
+        return total / distribute.replicas()
+
+    def follow(self, mean: tf.Tensor) -> None:
+        """Moves the centre towards a mean of all replicas."""
+        self.mean.assign(self.momentum * self.mean + (1.0 - self.momentum) * mean)
 
     def get_config(self) -> dict[str, Any]:
         return {"name": self.name, "dim": self.dim, "momentum": self.momentum}

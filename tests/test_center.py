@@ -18,14 +18,18 @@ def _expected(momentum):
     return center
 
 
+def _update(center, rows):
+    center.follow(center.mean_of(rows))
+
+
 @pytest.mark.parametrize("momentum", [0.0, 0.9, 1.0])
 @pytest.mark.parametrize("in_graph", [False, True])
 def test_follows_the_mean_of_the_rows(momentum, in_graph):
     center = Center(4, momentum)
     np.testing.assert_array_equal(center.mean, np.zeros(4))
-    update = tf.function(center.update) if in_graph else center.update
+    step = tf.function(_update) if in_graph else _update
     for rows in ROWS:
-        update(tf.constant(rows))
+        step(center, tf.constant(rows))
     np.testing.assert_allclose(center.mean, _expected(momentum), atol=1e-6)
     assert not center.trainable_weights
 
@@ -37,7 +41,7 @@ def test_two_replicas_hold_the_centre_of_one():
 
     @tf.function
     def step(rows):
-        center.update(rows[3 * tf.distribute.get_replica_context().replica_id_in_sync_group :][:3])
+        _update(center, rows[3 * tf.distribute.get_replica_context().replica_id_in_sync_group :][:3])
 
     for rows in ROWS:
         strategy.run(step, args=(tf.constant(rows),))
@@ -50,7 +54,7 @@ def test_two_replicas_hold_the_centre_of_one():
 def test_is_float32_under_mixed_precision():
     tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
     center = Center(4, 0.0)
-    center.update(tf.cast(ROWS[0], tf.bfloat16))
+    _update(center, tf.cast(ROWS[0], tf.bfloat16))
     assert center.mean.dtype == tf.float32
     np.testing.assert_allclose(center.mean, ROWS[0].mean(axis=0), rtol=0.01)
 
@@ -59,7 +63,7 @@ def test_round_trip_of_the_configuration_and_of_the_file(tmp_path):
     center = Center(4, 0.8, name="middle")
     again = Center.from_config(center.get_config())
     assert again.get_config() == center.get_config() == {"name": "middle", "dim": 4, "momentum": 0.8}
-    center.update(tf.constant(ROWS[0]))
+    _update(center, tf.constant(ROWS[0]))
     save_memory(center, tmp_path / "center.npz")
     load_memory(again, tmp_path / "center.npz")
     np.testing.assert_array_equal(again.mean, center.mean)
@@ -71,7 +75,7 @@ def test_round_trip_of_the_configuration_and_of_the_file(tmp_path):
 def test_is_saved_with_its_owner(tmp_path):
     owner, again = tf.keras.Model(), tf.keras.Model()
     owner.center, again.center = Center(4), Center(4)
-    owner.center.update(tf.constant(ROWS[0]))
+    _update(owner.center, tf.constant(ROWS[0]))
     path = tf.train.Checkpoint(model=owner).write(str(tmp_path / "checkpoint"))
     tf.train.Checkpoint(model=again).read(path).assert_consumed()
     np.testing.assert_array_equal(again.center.mean, owner.center.mean)

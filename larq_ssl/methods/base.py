@@ -103,7 +103,11 @@ class SelfSupervisedModel(tf.keras.Model):
         """Called in every step before the networks run, e.g. to move a momentum encoder."""
 
     def after_update(self) -> None:
-        """Called in every step after the optimizer, e.g. to fill a queue."""
+        """Called in every step after the optimizer, e.g. to fill a queue.
+
+        Replicas share the method: of what `loss_terms` keeps for it on `self`, that of the last replica is there. So it
+        must be the same on all of them, as what is gathered or reduced is.
+        """
 
     def idle_networks(self) -> tuple[str, ...]:
         """Optimised networks that rightly get no gradient in the first steps (a term with weight 0)."""

@@ -81,8 +81,7 @@ class DINO(SelfSupervisedModel):
         optimized = ("student", "student_head", *probe.networks)
         super().__init__({**networks, **probe.networks}, optimized, gradient_clip, clip_norm=clip_norm)
         self._probe = probe
-        if not student_temperature > 0:
-            raise ValueError(f"student_temperature must be above 0, got {student_temperature}.")
+        _check_numbers(student_temperature, teacher_temperature, momentum)
         pair_weights(2, 0, alpha)  # refuses an alpha out of its range
         self.alpha, self.student_temperature = alpha, student_temperature
         self.teacher_temperature, self.momentum = teacher_temperature, momentum
@@ -108,15 +107,16 @@ class DINO(SelfSupervisedModel):
     def loss_terms(self, batch: Batch) -> dict[str, tf.Tensor]:
         groups, step = multi_crop.groups_of_views(batch), self.optimizer.iterations
         encoder, head = self.networks["momentum_encoder"], self.networks["momentum_head"]
-        self._teacher_logits = tf.stop_gradient(head(encoder(groups[0], training=True), training=True))
+        teacher_logits = tf.stop_gradient(head(encoder(groups[0], training=True), training=True))
+        self._teacher_mean = self.center.mean_of(teacher_logits)
         features = multi_crop.embed(self.networks["student"], groups)
         logits = self.networks["student_head"](features, training=True)
         temperature = at_step(self.teacher_temperature, step)
         weights = pair_weights(*multi_crop.views_of(batch), self.alpha)
         loss = dino_cross_entropy(
-            self._teacher_logits, logits, self.center.mean, weights, temperature, self.student_temperature
+            teacher_logits, logits, self.center.mean, weights, temperature, self.student_temperature
         )
-        centred = self._teacher_logits - self.center.mean
+        centred = teacher_logits - self.center.mean
         of_view = features[: tf.shape(batch["id"])[0]]
         terms = {
             "dino": loss,
@@ -128,8 +128,19 @@ class DINO(SelfSupervisedModel):
         return {"loss": loss + self._probe.loss(terms), **terms}
 
     def after_update(self) -> None:
-        self.center.update(self._teacher_logits)
+        self.center.follow(self._teacher_mean)
         # The optimizer has counted this step already.
         momentum = at_step(self.momentum, self.optimizer.iterations - 1)
         for source, target in self._pairs:
             follow(source, target, momentum)
+
+
+def _check_numbers(
+    student_temperature: float, teacher_temperature: float | Schedule, momentum: float | Schedule
+) -> None:
+    temperatures = {"student_temperature": student_temperature, "teacher_temperature": teacher_temperature}
+    for name, value in temperatures.items():
+        if not isinstance(value, Schedule) and not value > 0:
+            raise ValueError(f"{name} must be above 0, got {value}.")
+    if not isinstance(momentum, Schedule) and not 0 <= momentum <= 1:
+        raise ValueError(f"momentum must lie in [0, 1], got {momentum}.")

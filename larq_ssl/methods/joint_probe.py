@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
+from larq_ssl import distribute
 from larq_ssl.methods.base import Batch
 
 
@@ -26,7 +27,7 @@ class JointProbe:
         self.term_names = () if classifier is None else ("probe", "probe_accuracy")
 
     def terms(self, features: tf.Tensor, batch: Batch) -> dict[str, tf.Tensor]:
-        """Cross-entropy and accuracy, means over the images of this replica that have a label.
+        """Cross-entropy and accuracy `[batch]`, whose means over all replicas are those over images that have a label.
 
         # Arguments
             features: Float tensor `[batch, dim]` of one view.
@@ -37,7 +38,8 @@ class JointProbe:
         logits = tf.cast(self.networks["linear_probe"](tf.stop_gradient(features), training=True), tf.float32)
         labels = batch["label"]
         known = tf.cast(labels >= 0, tf.float32)
-        share = known / tf.maximum(tf.reduce_mean(known), 1e-12)
+        (total,) = distribute.all_reduce_sum([tf.reduce_mean(known)])
+        share = known / tf.maximum(total / distribute.replicas(), 1e-12)
         loss = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(labels, 0), logits)
         right = tf.cast(tf.argmax(logits, axis=-1) == labels, tf.float32)
         return {"probe": loss * share, "probe_accuracy": right * share}

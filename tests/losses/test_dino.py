@@ -55,7 +55,7 @@ def test_loss_gradient_and_centre_are_the_official_ones(arrays, epoch, weights):
     center = Center(len(arrays["center_before"]), 0.9)
     center.mean.assign(arrays["center_before"])
     for key in ("center_after", "center_after_2"):
-        center.update(tf.constant(arrays["teacher"]))
+        center.follow(center.mean_of(tf.constant(arrays["teacher"])))
         assert_near(center.mean, expected[key])
 
 

@@ -201,6 +201,8 @@ def test_global_views_alone_are_enough():
     [
         ({"alpha": 1.5}, "alpha must lie in"),
         ({"student_temperature": 0.0}, "student_temperature must be above 0"),
+        ({"teacher_temperature": 0.0}, "teacher_temperature must be above 0"),
+        ({"momentum": 1.5}, r"momentum must lie in \[0, 1\], got 1\.5"),
         ({"center_momentum": 1.5}, "momentum of the centre"),
         ({"clip_norm": "layer"}, "clip_norm must be one of global, variable"),
     ],

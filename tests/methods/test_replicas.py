@@ -111,6 +111,23 @@ def test_s2bnn_takes_the_same_steps(scheme):
             np.testing.assert_allclose(replica, memory.keys, atol=1e-5)
 
 
+@pytest.mark.parametrize("arguments", [{}, {"linear_probe": True, "gradient_clip": 0.05, "alpha": 0.4}])
+def test_dino_takes_the_same_steps(arguments):
+    single, mirrored = _both(lambda: tiny.dino(synchronized=True, momentum=0.5, **arguments))
+    before = {name: tiny.parameters(network) for name, network in single.networks.items()}
+    batches = [tiny.multi_crop_batch(seed, SIZE) for seed in range(3)]
+    # Labels of some images, not as many on each replica.
+    known = np.arange(SIZE) % 3 > 0
+    batches = [{**one, "label": tf.where(known, one["label"], -1)} for one in batches]
+    _assert_equal_metrics(*_metrics_of_both(single, mirrored, batches), PER_REPLICA | {"class_usage"})
+    _assert_equal(single, mirrored)
+    for network in single.networks.values():
+        tiny.assert_all_differ(tiny.parameters(network), before[network.name])
+    for replica in two_replicas().experimental_local_results(mirrored.center.mean):
+        np.testing.assert_allclose(replica, single.center.mean, atol=1e-5)
+    assert np.abs(single.center.mean).max() > 1e-3
+
+
 def test_keys_of_replicas_are_shuffled_between_them():
     single, mirrored = _both(lambda: tiny.moco(optimizer=SGD(0.0, momentum=0.0)))
     batches = [tiny.batch(size=SIZE)]
