@@ -117,6 +117,44 @@ class TestCollapseWarning:
         assert not caplog.records
 
 
+class TestStuckLoss:
+    """A loss that stays where it is if the method teaches nothing."""
+
+    VALUE = np.log(7)
+
+    @pytest.fixture
+    def callback(self):
+        callback = callbacks.CollapseWarning()
+        callback.set_model(mock.Mock(collapse_values={"dino": self.VALUE}))
+        return callback
+
+    def test_it_warns_once_after_two_epochs(self, callback, caplog):
+        for epoch, value in enumerate((2.5, self.VALUE, self.VALUE * 1.0005, self.VALUE)):
+            callback.on_epoch_end(epoch, {"loss": 1.0, "dino": value})
+            assert len(caplog.records) == (epoch >= 2)
+        (record,) = caplog.records
+        assert record.levelno == logging.WARNING
+        assert "COLLAPSE after epoch 3: dino stays at 1.946" in record.getMessage()
+        assert callback.warned == {"dino"}
+
+    def test_two_epochs_have_to_follow_each_other(self, callback, caplog):
+        for epoch, value in enumerate((self.VALUE, 1.5, self.VALUE, 1.5)):
+            callback.on_epoch_end(epoch, {"dino": value})
+        assert not caplog.records
+
+    @pytest.mark.parametrize("factor", [0.997, 1.003])
+    def test_what_is_further_away_is_fine(self, callback, caplog, factor):
+        for epoch in range(3):
+            callback.on_epoch_end(epoch, {"dino": factor * self.VALUE})
+        assert not caplog.records
+
+    def test_an_epoch_without_the_loss_is_fine(self, callback, caplog):
+        for epoch in range(3):
+            callback.on_epoch_end(epoch, {"loss": self.VALUE})
+        callback.on_epoch_end(3, None)
+        assert not caplog.records
+
+
 class TestSignFlips:
     @pytest.fixture
     def layers(self):
