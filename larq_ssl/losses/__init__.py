@@ -6,7 +6,7 @@ from larq_ssl.losses.feature_similarity import FeatureSimilarity, feature_simila
 from larq_ssl.losses.info_nce import InfoNCE, info_nce, info_nce_logits, info_nce_of_logits
 from larq_ssl.losses.joint_classifier import JointClassifierKL, joint_classifier_kl
 from larq_ssl.losses.unit_rows import unit_rows
-from larq_ssl.losses.view_pairs import pair_weights, view_pair_cross_entropy
+from larq_ssl.losses.view_pairs import pair_weights, query_weights, view_pair_cross_entropy
 
 __all__ = [
     "DINOCrossEntropy",
@@ -23,6 +23,7 @@ __all__ = [
     "info_nce_of_logits",
     "joint_classifier_kl",
     "pair_weights",
+    "query_weights",
     "unit_rows",
     "view_pair_cross_entropy",
 ]

@@ -39,6 +39,23 @@ def pair_weights(global_views: int, local_views: int, alpha: float | None = None
     return weights.astype(np.float32)
 
 
+def query_weights(global_views: int, local_views: int, alpha: float | None = None) -> np.ndarray:
+    """How much each view but the first counts where the first one is the target of all; together they count 1.
+
+    # Arguments
+        global_views, local_views, alpha: See `pair_weights`.
+    # Returns
+        Float32 array `[global_views + local_views - 1]`, those of the global views first.
+    # Raises
+        ValueError: If a number is out of its range.
+    # References
+        - SSLight (2022), Eq. 3, as its code has it for MoCo: \\( P_{gg} = 1, P_{gl} = N_l \\)
+    # Differences from the paper
+        None: every target has the same share of the pairs of each kind.
+    """
+    return pair_weights(global_views, local_views, alpha)[0, 1:] * global_views
+
+
 def view_pair_cross_entropy(
     targets: tf.Tensor, logits: tf.Tensor, temperature: float, weights: np.ndarray
 ) -> tf.Tensor:

@@ -4,6 +4,7 @@ from larq_ssl.methods.base import SelfSupervisedModel
 from larq_ssl.methods.bssl import BSSL
 from larq_ssl.methods.dino import DINO
 from larq_ssl.methods.moco import MoCo
+from larq_ssl.methods.moco_star import MoCoStar
 from larq_ssl.methods.s2bnn import S2BNN
 
-__all__ = ["BSSL", "DINO", "S2BNN", "MoCo", "SelfSupervisedModel"]
+__all__ = ["BSSL", "DINO", "S2BNN", "MoCo", "MoCoStar", "SelfSupervisedModel"]

@@ -75,18 +75,21 @@ class MomentumContrast:
         """Features of the student `[batch, dim]`, to go through its head."""
         return self._in_groups(self._pairs[0][0], images)
 
-    def loss(self, query: tf.Tensor, images: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def loss(self, query: tf.Tensor, images: tf.Tensor, step: tf.Tensor, views: int = 1) -> tuple[tf.Tensor, tf.Tensor]:
         """Contrasts queries with their keys and the queue; remembers the keys for `enqueue`.
 
         # Arguments
-            query: Unit embeddings of this replica's images, `[batch, embedding]`.
-            images: The other view of the same images, for the momentum encoder.
+            query: Unit embeddings of this replica's images, `[views * batch, embedding]`, view-major.
+            images: Another view of the same images, for the momentum encoder: one key for all queries of an image.
             step: Number of updates so far; draws the shuffling.
+            views: Number of queries of each image.
         # Returns
-            InfoNCE, and 1 where a query is nearest to its own key, else 0; both float32 `[batch]`.
+            InfoNCE, and 1 where a query is nearest to its own key, else 0; both float32 `[views * batch]`.
         """
         self._keys = self._shuffled_keys(images, step)
         key = distribute.replica_slice(self._keys)
+        if views > 1:
+            key = tf.tile(key, [views, 1])
         queue = tf.convert_to_tensor(self.queue.keys)
         logits = info_nce_logits(query, key, queue, self.temperature)
         right = tf.cast(tf.argmax(logits, axis=-1) == 0, tf.float32)

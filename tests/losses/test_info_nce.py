@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from larq_ssl.losses import InfoNCE, info_nce, info_nce_logits, unit_rows
+from larq_ssl.losses import InfoNCE, info_nce, info_nce_logits, info_nce_of_logits, query_weights, unit_rows
 from tests import golden
+from tests.comparing import assert_near
 from tests.losses.gradients import central_differences, value_and_gradients
 
 
@@ -83,6 +84,23 @@ def test_multi_crop_queries_share_key_and_queue():
         query, tf.tile(key, [views, 1]), arrays["moco_star/init/queue"], float(arrays["moco_star/tau"])
     )
     np.testing.assert_allclose(logits, arrays["moco_star/logits"], atol=1e-5)
+
+
+@pytest.mark.parametrize(("weights", "alpha"), [("sslight", 0.4), ("baseline", 1 / 7), ("baseline", None)])
+def test_weighted_queries_have_the_official_loss_and_gradient(weights, alpha):
+    arrays = golden.load("l4_losses")
+    logits, views = arrays["moco_star/logits"], len(arrays["moco_star/views"])
+    of_view = query_weights(2, views - 2, alpha)
+    shares = arrays[f"moco_star/{weights}/weights"]
+    np.testing.assert_allclose([of_view[0], of_view[1:].sum()], shares, rtol=1e-6)
+
+    def mean_loss(logits):
+        losses = tf.reshape(info_nce_of_logits(logits), [views - 1, -1])
+        return tf.reduce_mean(tf.tensordot(tf.constant(of_view), losses, axes=1))
+
+    loss, (d_logits,) = value_and_gradients(mean_loss, logits)
+    assert_near(loss, arrays[f"moco_star/{weights}/loss"])
+    assert_near(d_logits, arrays[f"moco_star/{weights}/d_logits"])
 
 
 def test_loss_at_the_start_is_the_log_of_the_number_of_keys():

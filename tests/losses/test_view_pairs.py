@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from larq_ssl.losses import pair_weights, view_pair_cross_entropy
+from larq_ssl.losses import pair_weights, query_weights, view_pair_cross_entropy
 from tests.losses.gradients import central_differences, value_and_gradients
 from tests.replicas import two_replicas
 
@@ -49,6 +49,20 @@ def test_weights_sum_to_one_and_no_view_predicts_itself(global_views, local_view
     share = weights[:, :global_views].sum()
     expected = 1.0 if not local_views else (global_views - 1) / (global_views - 1 + local_views)
     assert share == pytest.approx(expected if alpha is None or not local_views else alpha, abs=1e-6)
+
+
+@pytest.mark.parametrize(("global_views", "local_views"), VIEWS)
+@pytest.mark.parametrize("alpha", [None, 0.0, 0.4, 1.0])
+def test_weights_of_queries_share_what_one_target_has(global_views, local_views, alpha):
+    weights = query_weights(global_views, local_views, alpha)
+    assert weights.shape == (global_views + local_views - 1,)
+    assert weights.sum() == pytest.approx(1.0, abs=1e-6)
+    of_global, of_local = np.split(weights, [global_views - 1])
+    if alpha is None or not local_views:
+        np.testing.assert_allclose(weights, np.full(len(weights), 1 / len(weights)), rtol=1e-6)
+    else:
+        np.testing.assert_allclose(of_global, np.full(len(of_global), alpha / len(of_global)), rtol=1e-6)
+        np.testing.assert_allclose(of_local, np.full(local_views, (1 - alpha) / local_views), rtol=1e-6)
 
 
 @pytest.mark.parametrize(("global_views", "local_views"), VIEWS)

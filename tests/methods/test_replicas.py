@@ -128,6 +128,19 @@ def test_dino_takes_the_same_steps(arguments):
     assert np.abs(single.center.mean).max() > 1e-3
 
 
+def test_moco_star_takes_the_same_steps():
+    single, mirrored = _both(lambda: tiny.moco_star(synchronized=True, momentum=0.5, alpha=0.4, linear_probe=True))
+    before = {name: tiny.parameters(network) for name, network in single.networks.items()}
+    batches = [tiny.multi_crop_batch(seed, SIZE) for seed in range(3)]
+    _assert_equal_metrics(*_metrics_of_both(single, mirrored, batches))
+    _assert_equal(single, mirrored)
+    for network in single.networks.values():
+        tiny.assert_all_differ(tiny.parameters(network), before[network.name])
+    assert mirrored.queue.pointer.numpy() == single.queue.pointer.numpy() == 3 * SIZE % 16
+    for replica in two_replicas().experimental_local_results(mirrored.queue.keys):
+        np.testing.assert_allclose(replica, single.queue.keys, atol=1e-5)
+
+
 def test_keys_of_replicas_are_shuffled_between_them():
     single, mirrored = _both(lambda: tiny.moco(optimizer=SGD(0.0, momentum=0.0)))
     batches = [tiny.batch(size=SIZE)]

@@ -8,6 +8,7 @@ from larq_ssl.heads import dino_head, mlp_head
 from larq_ssl.methods.bssl import BSSL, resolve_preset
 from larq_ssl.methods.dino import DINO
 from larq_ssl.methods.moco import MoCo
+from larq_ssl.methods.moco_star import MoCoStar
 from larq_ssl.methods.s2bnn import S2BNN
 from larq_ssl.models.convolutions import float_conv
 from larq_ssl.models.encoder import LayerStore
@@ -120,6 +121,19 @@ def dino(batch_norm=True, synchronized=False, optimizer=None, linear_probe=False
     ]
     probe = mlp_head("linear_probe", 6, (), 3, batch_norm=False) if linear_probe else None
     method = DINO(make("student"), heads[0], make("momentum_encoder"), heads[1], linear_probe=probe, **arguments)
+    method.compile(optimizer or SGD(0.1))
+    return method
+
+
+def moco_star(
+    batch_norm=True, synchronized=False, optimizer=None, queue_size=16, linear_probe=False, make=None, **arguments
+):
+    """A compiled MoCo-v2* of 6 features and keys of 5 numbers."""
+    make = make or (lambda name: conv_encoder(name, 6, batch_norm, synchronized))
+    heads = [mlp_head(name, 6, [7], 5, batch_norm=False) for name in ("student_head", "momentum_head")]
+    probe = mlp_head("linear_probe", 6, (), 3, batch_norm=False) if linear_probe else None
+    networks = (make("student"), heads[0], make("momentum_encoder"), heads[1])
+    method = MoCoStar(*networks, queue_size=queue_size, linear_probe=probe, **arguments)
     method.compile(optimizer or SGD(0.1))
     return method
 
