@@ -12,6 +12,7 @@ LOSSES = [
     losses.InfoNCE(0.1),
     losses.DistillationCrossEntropy(0.1),
     losses.DINOCrossEntropy(2, 3, 0.4, teacher_temperature=0.07, student_temperature=0.2),
+    losses.SwAVCrossEntropy(2, 0, 0.4, 0.1, 2, 0.2),
 ]
 ROWS = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
 
@@ -42,8 +43,9 @@ def test_round_trip(loss):
         losses.distillation_cross_entropy,
         lambda first, second: losses.info_nce(first, second, second),
         lambda first, second: losses.dino_cross_entropy(first, second, second[0], losses.pair_weights(2, 0)),
+        lambda first, second: losses.swav_cross_entropy(first, second, losses.pair_weights(2, 0)),
     ],
-    ids=["joint_classifier_kl", "feature_similarity", "distillation", "info_nce", "dino"],
+    ids=["joint_classifier_kl", "feature_similarity", "distillation", "info_nce", "dino", "swav"],
 )
 def test_in_a_graph_with_unknown_shapes(function):
     graph = tf.function(function, input_signature=[tf.TensorSpec(None)] * 2)
