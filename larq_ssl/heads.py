@@ -89,7 +89,8 @@ def mlp_head(
         activation: What follows the hidden layers, `relu` or `gelu` (the exact one, by the error function).
         last_layer: So many outputs of a `WeightNormDense` on the unit row of the last dense layer's outputs, or `None`.
         free_gain: Whether the gains of that layer are trained; otherwise its outputs are cosines.
-        output_role: What the kernel of the last dense layer is for the optimizer, `kernel` or `prototypes`.
+        output_role: What the kernel of the last dense layer is for the optimizer, `kernel` or `prototypes`, which are
+            float32 under any precision policy.
     # Returns
         A built model `[batch, input_dim] -> [batch, output_dim or last_layer]`, whose attribute `spec` is its
         `HeadSpec`.
@@ -126,8 +127,12 @@ def mlp_head(
             model.add(layers.batch_norm(f"bn{index}", synchronized=synchronized))
         model.add(tf.keras.layers.Activation(activation, name=f"{activation}{index}"))
         inputs = width
-    model.add(_dense(f"dense{len(hidden_dims) + 1}", inputs, output_dim, kernel_initializer, use_bias=output_bias))
-    model.layers[-1].kernel_role = Role(output_role)
+    role = Role(output_role)
+    # What is done with the scores of prototypes divides them by a small number.
+    dtype = "float32" if role is Role.PROTOTYPES else None
+    last = _dense(f"dense{len(hidden_dims) + 1}", inputs, output_dim, kernel_initializer, output_bias, dtype)
+    last.kernel_role = role
+    model.add(last)
     if output_relu:
         model.add(tf.keras.layers.ReLU(name="relu"))
     if last_layer is not None:
@@ -181,16 +186,17 @@ def dino_head(
     )
 
 
-def prototypes(name: str, input_dim: int, count: int) -> tf.keras.Sequential:
+def prototypes(name: str, input_dim: int, count: int, kernel_initializer: str = "pytorch") -> tf.keras.Sequential:
     """SwAV's prototypes: a dense layer without bias, whose kernel has the role of prototypes.
 
     # Arguments
         name: Name of the model.
         input_dim: Length of an embedding.
         count: Number of prototypes.
+        kernel_initializer: See `mlp_head`; SSLight has `normal_0.01`.
     # Returns
         A built model `[batch, input_dim] -> [batch, count]`: the scores, cosines if kernel columns and rows of the
-        input have length one.
+        input have length one; float32 under any precision policy.
     # References
         - Unsupervised Learning of Visual Features by Contrasting Cluster Assignments (Caron et al., 2020)
     """
@@ -200,7 +206,7 @@ def prototypes(name: str, input_dim: int, count: int) -> tf.keras.Sequential:
         (),
         count,
         batch_norm=False,
-        kernel_initializer="pytorch",
+        kernel_initializer=kernel_initializer,
         output_bias=False,
         output_role=Role.PROTOTYPES.value,
     )
@@ -211,10 +217,12 @@ def build_head(spec: HeadSpec) -> tf.keras.Sequential:
     return mlp_head(**dataclasses.asdict(spec))
 
 
-def _dense(name: str, inputs: int, outputs: int, initializer: str, use_bias: bool) -> tf.keras.layers.Dense:
+def _dense(
+    name: str, inputs: int, outputs: int, initializer: str, use_bias: bool, dtype: str | None = None
+) -> tf.keras.layers.Dense:
     kernel, bias = _initializers(initializer, inputs)
     return tf.keras.layers.Dense(
-        outputs, use_bias=use_bias, kernel_initializer=kernel, bias_initializer=bias, name=name
+        outputs, use_bias=use_bias, kernel_initializer=kernel, bias_initializer=bias, name=name, dtype=dtype
     )
 
 

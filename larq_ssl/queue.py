@@ -1,4 +1,4 @@
-"""The queue of keys of momentum contrast."""
+"""Queues of what the last images were embedded as: the keys of momentum contrast, and the embeddings of SwAV."""
 
 from typing import Any
 
@@ -79,3 +79,69 @@ class KeyQueue(tf.keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {"name": self.name, "size": self.size, "dim": self.dim, "seed": self.seed}
+
+
+@tf.keras.utils.register_keras_serializable(package="larq_ssl")
+class EmbeddingQueue(tf.keras.layers.Layer):
+    """The embeddings of the last images, newest batch first, those of each view apart.
+
+    It starts empty, with zeros, and is of use once it is full. It is saved with the model that owns it, and float32
+    under every precision policy.
+
+    # Arguments
+        views: Number of views of an image that are kept.
+        size: Number of images.
+        dim: Length of an embedding.
+        name: Name of the layer.
+    # Attributes
+        embeddings: Variable `[views, size, dim]`, float32.
+    # Raises
+        ValueError: If a number is not positive.
+    # References
+        - Unsupervised Learning of Visual Features by Contrasting Cluster Assignments (Caron et al., 2020), Sec. 5.2
+    # Differences from the paper
+        None.
+    """
+
+    def __init__(self, views: int, size: int, dim: int, name: str = "queue", **kwargs: Any) -> None:
+        super().__init__(name=name, **{**kwargs, "dtype": "float32", "trainable": False})
+        for argument, value in (("views", views), ("size", size), ("dim", dim)):
+            if value < 1:
+                raise ValueError(f"{argument} of the queue must be positive, got {value}.")
+        self.views, self.size, self.dim = views, size, dim
+        self.embeddings = self.add_weight(
+            "embeddings",
+            [views, size, dim],
+            tf.float32,
+            "zeros",
+            trainable=False,
+            # Replicas write the same gathered embeddings.
+            aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+        )
+
+    def is_full(self) -> tf.Tensor:
+        """Whether the oldest place is taken, a boolean scalar: the last row is zero until then."""
+        return tf.reduce_any(self.embeddings[:, -1] != 0)
+
+    def enqueue(self, embeddings: tf.Tensor, condition: tf.Tensor | bool = True) -> None:
+        """Puts these embeddings in front and drops the oldest. Call it after the loss has read the queue.
+
+        Under a distribution strategy call it in replica context, with the embeddings of all replicas.
+
+        # Arguments
+            embeddings: Float tensor `[views, batch, dim]`, where the batch is not larger than the queue.
+            condition: Boolean scalar: without it the queue stays as it is.
+        # Raises
+            ValueError: If the shape does not fit.
+        """
+        embeddings = tf.stop_gradient(tf.cast(embeddings, tf.float32))
+        if not embeddings.shape.is_compatible_with([self.views, None, self.dim]):
+            raise ValueError(f"embeddings must have shape [{self.views}, batch, {self.dim}], got {embeddings.shape}.")
+        if (embeddings.shape[1] or 0) > self.size:
+            raise ValueError(f"size of the queue must be at least the batch {embeddings.shape[1]}, got {self.size}.")
+        moved = tf.concat([embeddings, self.embeddings], axis=1)[:, : self.size]
+        # No assignment inside of `tf.cond`: replicas refuse it.
+        self.embeddings.assign(tf.where(condition, moved, self.embeddings))
+
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name, "views": self.views, "size": self.size, "dim": self.dim}

@@ -91,6 +91,14 @@ def test_prototypes_are_a_matrix():
         mlp_head("prototypes", 6, [], 9, batch_norm=False, output_bias="no")
 
 
+def test_scores_of_prototypes_are_float32_under_any_policy():
+    tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    model = prototypes("prototypes", 6, 9, "normal_0.01")
+    for head in (model, build_head(model.spec)):
+        assert head(tf.ones([2, 6])).dtype == tf.float32
+    assert mlp_head("head", 6, [], 9, batch_norm=False)(tf.ones([2, 6])).dtype == tf.bfloat16
+
+
 def test_output_does_not_change_with_a_shift_before_the_batch_norm_and_moments_are_as_documented():
     head = mlp_head("head", 6, [5], 4, batch_norm=True)
     inputs = np.random.default_rng(0).normal(size=(8, 6)).astype(np.float32)

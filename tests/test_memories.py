@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from larq_ssl.memories import load_memory, save_memory
-from larq_ssl.queue import KeyQueue
+from larq_ssl.queue import EmbeddingQueue, KeyQueue
 from tests.replicas import two_replicas
 
 
@@ -23,6 +23,17 @@ def test_round_trip(saved):
     load_memory(other, file)
     np.testing.assert_array_equal(other.keys, queue.keys)
     assert int(other.pointer) == 2
+
+
+def test_round_trip_of_embeddings(tmp_path):
+    queue = EmbeddingQueue(2, 4, 3)
+    queue.enqueue(tf.random.stateless_normal([2, 4, 3], [0, 1]))
+    save_memory(queue, tmp_path / "queue.npz")
+    other = EmbeddingQueue(2, 4, 3)
+    load_memory(other, tmp_path / "queue.npz")
+    np.testing.assert_array_equal(other.embeddings, queue.embeddings)
+    with pytest.raises(ValueError, match=r"embeddings must be float32 \[2, 8, 3\], not float32 \[2, 4, 3\]"):
+        load_memory(EmbeddingQueue(2, 8, 3), tmp_path / "queue.npz")
 
 
 def test_replicas_get_the_same(saved):

@@ -1,10 +1,10 @@
-"""The queue of keys: order, wrapping, replicas, saving."""
+"""The queues of keys and of embeddings: order, wrapping, replicas, saving."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from larq_ssl.queue import KeyQueue
+from larq_ssl.queue import EmbeddingQueue, KeyQueue
 from tests import golden
 from tests.replicas import two_replicas
 
@@ -118,3 +118,79 @@ def test_round_trip_of_the_configuration():
     again = KeyQueue.from_config(queue.get_config())
     assert again.get_config() == queue.get_config()
     np.testing.assert_array_equal(again.keys, queue.keys)
+
+
+@pytest.mark.parametrize("case", ["queue", "queue_empty"])
+@pytest.mark.parametrize("in_graph", [False, True])
+def test_embeddings_are_ordered_as_the_official_ones(case, in_graph):
+    arrays = golden.load("l4_losses")
+    before = arrays["swav/queue_before"]
+    queue = EmbeddingQueue(*before.shape)
+    queue.embeddings.assign(before if case == "queue" else np.zeros_like(before))
+    assert bool(queue.is_full()) == (case == "queue")
+    enqueue = tf.function(queue.enqueue) if in_graph else queue.enqueue
+    enqueue(arrays["swav/embeddings"][:8].reshape(2, 4, 8))
+    np.testing.assert_allclose(queue.embeddings, arrays[f"swav/{case}/queue_after"], atol=1e-6)
+
+
+def test_embeddings_fill_up_from_the_newest_on_and_the_oldest_are_dropped():
+    queue = EmbeddingQueue(2, 5, 3)
+    full = []
+    for step in range(1, 4):
+        queue.enqueue(tf.stack([_rows(step, 2, 3), _rows(-step, 2, 3)]))
+        full.append(bool(queue.is_full()))
+    assert queue.embeddings[:, :, 0].numpy().tolist() == [[3, 3, 2, 2, 1], [-3, -3, -2, -2, -1]]
+    assert full == [False, False, True]
+
+
+def test_embeddings_are_left_out_while_the_condition_does_not_hold():
+    queue = EmbeddingQueue(1, 4, 2)
+    enqueue = tf.function(queue.enqueue)
+    for step in range(3):
+        enqueue(tf.fill([1, 2, 2], float(step + 1)), tf.constant(step >= 1))
+    assert queue.embeddings[0, :, 0].numpy().tolist() == [3, 3, 2, 2]
+
+
+def test_two_replicas_hold_the_same_embeddings_as_one():
+    strategy = two_replicas()
+    with strategy.scope():
+        queue = EmbeddingQueue(2, 6, 3)
+    single = EmbeddingQueue(2, 6, 3)
+    rows = np.random.default_rng(0).normal(size=(3, 4, 2, 3)).astype(np.float32)
+
+    @tf.function
+    def step(images, number):
+        context = tf.distribute.get_replica_context()
+        part = images[2 * context.replica_id_in_sync_group :][:2]
+        queue.enqueue(tf.transpose(context.all_gather(part, axis=0), [1, 0, 2]), number >= 1)
+
+    for number, images in enumerate(rows):
+        strategy.run(step, args=(tf.constant(images), tf.constant(number)))
+        single.enqueue(images.transpose(1, 0, 2), number >= 1)
+    assert bool(single.is_full())
+    for replica in strategy.experimental_local_results(queue.embeddings):
+        np.testing.assert_array_equal(replica, single.embeddings)
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((2, 7, 3), "size of the queue must be at least the batch 7, got 6"),
+        ((1, 4, 3), r"embeddings must have shape \[2, batch, 3\], got \(1, 4, 3\)"),
+        ((8, 3), "embeddings must have shape"),
+    ],
+)
+def test_embeddings_that_do_not_fit_are_refused(shape, message):
+    with pytest.raises(ValueError, match=message):
+        EmbeddingQueue(2, 6, 3).enqueue(tf.ones(shape))
+
+
+def test_sizes_of_a_queue_of_embeddings_are_checked():
+    for place, argument in enumerate(("views", "size", "dim")):
+        with pytest.raises(ValueError, match=f"{argument} of the queue must be positive, got 0"):
+            EmbeddingQueue(*(0 if index == place else 2 for index in range(3)))
+
+
+def test_round_trip_of_the_configuration_of_a_queue_of_embeddings():
+    queue = EmbeddingQueue(2, 6, 3, name="past")
+    assert EmbeddingQueue.from_config(queue.get_config()).get_config() == queue.get_config()
