@@ -32,7 +32,7 @@ def sinkhorn(scores: tf.Tensor, epsilon: float = 0.05, iterations: int = 3) -> t
         None in value. It is computed in logarithms, so that no score and no epsilon over- or underflows; the released
         code does in float32 beyond `score / epsilon = 88`.
     """
-    _check_sinkhorn(epsilon, iterations)
+    check_sinkhorn(epsilon, iterations)
     log_q = tf.stop_gradient(float32_rows("scores", scores)) / epsilon
     # A factor that all entries share, like the published division by their sum or by their number, has no effect: the
     # next scaling takes it away.
@@ -138,7 +138,7 @@ class SwAVCrossEntropy(tf.keras.losses.Loss):
     ) -> None:
         super().__init__(reduction=reduction, name=name)
         self.weights = pair_weights(global_views, local_views, alpha)
-        _check_sinkhorn(epsilon, iterations)
+        check_sinkhorn(epsilon, iterations)
         check_temperature(temperature)
         self.global_views, self.local_views, self.alpha = global_views, local_views, alpha
         self.epsilon, self.iterations, self.temperature = epsilon, iterations, temperature
@@ -151,7 +151,8 @@ class SwAVCrossEntropy(tf.keras.losses.Loss):
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
-def _check_sinkhorn(epsilon: float, iterations: int) -> None:
+def check_sinkhorn(epsilon: float, iterations: int) -> None:
+    """Raises a `ValueError` unless epsilon is positive and finite and there is an iteration."""
     if not 0 < epsilon < math.inf:
         raise ValueError(f"epsilon must be positive and finite, got {epsilon}.")
     if iterations < 1:

@@ -31,6 +31,18 @@ def target_entropy(logits: tf.Tensor, temperature: float) -> tf.Tensor:
     return -tf.reduce_mean(tf.reduce_sum(tf.exp(log_p) * log_p, axis=-1))
 
 
+def mean_entropy(probabilities: tf.Tensor) -> tf.Tensor:
+    """Mean entropy in nats of the rows: \\( \\ln C \\) for uniform ones, 0 for one-hot ones.
+
+    # Arguments
+        probabilities: Float tensor `[batch, classes]`; rows sum to 1.
+    # Returns
+        Float32 scalar.
+    """
+    p = tf.stop_gradient(tf.cast(probabilities, tf.float32))
+    return -tf.reduce_mean(tf.reduce_sum(tf.math.xlogy(p, p), axis=-1))
+
+
 def class_usage(logits: tf.Tensor, temperature: float) -> tf.Tensor:
     """How many classes a batch uses: the exponential of the entropy of its mean softmax.
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from larq_ssl.methods.monitors import class_usage, embedding_std, target_entropy
+from larq_ssl.methods.monitors import class_usage, embedding_std, mean_entropy, target_entropy
 
 _DIM, _MANY = 16, 4096
 
@@ -44,10 +44,19 @@ def test_entropy_and_usage_are_their_formulas():
     p = np.exp(logits / 0.2) / np.exp(logits / 0.2).sum(axis=1, keepdims=True)
     entropy, mean = -(p * np.log(p)).sum(axis=1).mean(), p.mean(axis=0)
     assert float(target_entropy(logits, 0.2)) == pytest.approx(entropy, rel=1e-4)
+    assert float(mean_entropy(p)) == pytest.approx(entropy, rel=1e-4)
     assert float(class_usage(logits, 0.2)) == pytest.approx(np.exp(-(mean * np.log(mean)).sum()), rel=1e-4)
 
 
-@pytest.mark.parametrize("monitor", [embedding_std, lambda x: target_entropy(x, 0.2), lambda x: class_usage(x, 0.2)])
+def test_entropy_of_probabilities_takes_zeros():
+    assert float(mean_entropy(tf.eye(4))) == 0
+    assert float(mean_entropy(tf.fill([2, 4], 0.25))) == pytest.approx(math.log(4), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "monitor",
+    [embedding_std, lambda x: target_entropy(x, 0.2), lambda x: class_usage(x, 0.2), lambda x: mean_entropy(x**2)],
+)
 def test_monitors_carry_no_gradient_and_are_float32(monitor):
     logits = tf.cast(tf.random.stateless_normal([4, 3], [0, 1]), tf.bfloat16)
     with tf.GradientTape() as tape:

@@ -141,6 +141,22 @@ def test_moco_star_takes_the_same_steps():
         np.testing.assert_allclose(replica, single.queue.keys, atol=1e-5)
 
 
+def test_swav_takes_the_same_steps():
+    # The queue is full, and used, in the third step.
+    arguments = {"queue_size": 16, "alpha": 0.4, "linear_probe": True, "synchronized": True}
+    single, mirrored = _both(lambda: tiny.swav(optimizer=SGD(0.02, momentum=0.9), **arguments))
+    before = {name: tiny.parameters(network) for name, network in single.networks.items()}
+    batches = [tiny.multi_crop_batch(seed, SIZE) for seed in range(3)]
+    _assert_equal_metrics(*_metrics_of_both(single, mirrored, batches))
+    _assert_equal(single, mirrored)
+    for name, network in single.networks.items():
+        tiny.assert_all_differ(tiny.parameters(network), before[name])
+    assert bool(single.queue.is_full())
+    for replica in two_replicas().experimental_local_results(mirrored.queue.embeddings):
+        # Features of noise differ little, which the batch norm of the head enlarges, rounding too.
+        np.testing.assert_allclose(replica, single.queue.embeddings, atol=1e-4)
+
+
 def test_keys_of_replicas_are_shuffled_between_them():
     single, mirrored = _both(lambda: tiny.moco(optimizer=SGD(0.0, momentum=0.0)))
     batches = [tiny.batch(size=SIZE)]

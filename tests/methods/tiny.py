@@ -4,12 +4,13 @@ import numpy as np
 import tensorflow as tf
 
 from larq_ssl import layers
-from larq_ssl.heads import dino_head, mlp_head
+from larq_ssl.heads import dino_head, mlp_head, prototypes
 from larq_ssl.methods.bssl import BSSL, resolve_preset
 from larq_ssl.methods.dino import DINO
 from larq_ssl.methods.moco import MoCo
 from larq_ssl.methods.moco_star import MoCoStar
 from larq_ssl.methods.s2bnn import S2BNN
+from larq_ssl.methods.swav import SwAV
 from larq_ssl.models.convolutions import float_conv
 from larq_ssl.models.encoder import LayerStore
 from larq_ssl.models.reactnet import OFFICIAL, react_block
@@ -134,6 +135,16 @@ def moco_star(
     probe = mlp_head("linear_probe", 6, (), 3, batch_norm=False) if linear_probe else None
     networks = (make("student"), heads[0], make("momentum_encoder"), heads[1])
     method = MoCoStar(*networks, queue_size=queue_size, linear_probe=probe, **arguments)
+    method.compile(optimizer or SGD(0.1))
+    return method
+
+
+def swav(batch_norm=True, synchronized=False, optimizer=None, linear_probe=False, make=None, dim=6, **arguments):
+    """A compiled SwAV of 6 features, embeddings of 5 numbers and 7 prototypes."""
+    make = make or (lambda name: conv_encoder(name, dim, batch_norm, synchronized))
+    head = mlp_head("student_head", dim, [24], 5, batch_norm, synchronized=synchronized)
+    probe = mlp_head("linear_probe", dim, (), 3, batch_norm=False) if linear_probe else None
+    method = SwAV(make("student"), head, prototypes("prototypes", 5, 7), linear_probe=probe, **arguments)
     method.compile(optimizer or SGD(0.1))
     return method
 
