@@ -14,7 +14,7 @@ _IMAGES = 4096
 
 
 def untrained(like: Encoder, train: ImageDataset, image_size: int, seed: int) -> Encoder:
-    """A network of the same kind with random weights, its BatchNorm calibrated on training images.
+    """A network of the same kind with random weights, its BatchNorm (if any) calibrated on training images.
 
     Uncalibrated it would be a straw man: hardly anything passes through a binary network whose BatchNorm does not know
     its inputs.
@@ -30,5 +30,7 @@ def untrained(like: Encoder, train: ImageDataset, image_size: int, seed: int) ->
     """
     tf.keras.utils.set_random_seed(seed)
     encoder = build(**{**dataclasses.asdict(like.spec), "image_size": None})
+    if not any(isinstance(layer, tf.keras.layers.BatchNormalization) for layer in encoder.submodules):
+        return encoder  # a vision transformer, which normalises every image by itself
     order = np.random.default_rng(0).permutation(train.size)[:_IMAGES]
     return calibrate_batch_norm(encoder, pipeline.image_batches(train.subset(order, "mixed"), image_size, 256))

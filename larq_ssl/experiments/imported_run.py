@@ -90,7 +90,9 @@ def _report(imported: Imported, licence: str | None) -> list[str]:
     if imported.left_out:
         left = ", ".join(f"{count} of {what}" for what, count in imported.left_out.items())
         lines.append(f"  Left out, for want of a place: {left}.")
-    lines.append("  Images: raw pixels, normalised as on ImageNet; exact for image sizes divisible by 32.")
+    turned = any(encoder.spec.rotate_input for encoder in imported.encoders.values())
+    exact = "image sizes divisible by 32" if turned else "all image sizes"
+    lines.append(f"  Images: raw pixels, normalised as on ImageNet; exact for {exact}.")
     if licence is None:
         lines.append("  The licence of the weights is recorded as unknown; --licence=... says what it is.")
     return lines

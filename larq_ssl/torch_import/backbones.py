@@ -1,7 +1,8 @@
 """Encoders from tensors: each finds its place, by name and shape, or the file is refused.
 
-PyTorch keeps kernels of convolutions as (out, in, height, width), of dense layers as (out, in); shifts of RSign
-and RPReLU as (1, channels, 1, 1); the official second step of ReActNet-A its binary kernels as one column.
+PyTorch keeps kernels of convolutions as (out, in, height, width), of depthwise ones as (channels, 1, height, width),
+of dense layers as (out, in); shifts of RSign and RPReLU as (1, channels, 1, 1); the official second step of
+ReActNet-A its binary kernels as one column.
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ from larq_ssl.models.transfer import assign_weights, named_weights, rotate_kerne
 from larq_ssl.torch_import.naming import Naming, Tensors, naming_of
 from larq_ssl.torch_import.tensors import FLOATS, StoredTensor
 
-_SMALL = 0.25  # the least width at which all channels are in proportion
+_SMALL = 0.25  # the least width at which all channels are in proportion, or nearly
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +45,8 @@ class Backbone:
         shapes = {name: tuple(weight.shape) for name, weight in named_weights(encoder).items()}
         for name, tensor in self.tensors.items():
             check_shape(name, tensor, shapes[name])
-        arrays = {name: array_of(tensor, shapes[name]) for name, tensor in self.tensors.items()}
-        assign_weights(encoder, rotate_kernels(arrays))
+        arrays = {name: array_of(name, tensor, shapes[name]) for name, tensor in self.tensors.items()}
+        assign_weights(encoder, rotate_kernels(arrays) if self.spec.rotate_input else arrays)
         return encoder
 
 
@@ -63,22 +64,18 @@ def backbone(tensors: Tensors, binarization: str | None) -> Backbone:
     if naming is None:
         raise ValueError(f"it is no network known here: its first tensor is {next(iter(tensors), None)!r}")
     name = naming.architecture(tensors)
-    stem, size = naming.stem
-    shape = tensors[stem].shape if stem in tensors else ()
-    if len(shape) != 4 or shape[1:] != (3, size, size):
-        raise ValueError(f"{stem!r} should be a {size}x{size} convolution of 3 channels, and has the shape {shape}")
-    classifier = tensors.get("fc.weight")
+    classifier = tensors.get(f"{naming.classifier}.weight")
     spec = EncoderSpec(
         name,
         binarization=_binarization(name, binarization),
-        width=shape[0] / naming.base,
+        width=_width(naming, tensors),
         classes=classifier.shape[0] if classifier is not None and classifier.shape else None,
-        rotate_input=True,
+        rotate_input=ARCHITECTURES[name].maps,
     )
     weights, parameters = _inventory(name)
     wanted = {*weights, *(["fc/kernel", "fc/bias"] if spec.classes else [])}
     named, spare = _rename(naming, tensors, wanted)
-    expected = parameters * (spec.width / _SMALL) ** 2
+    expected = parameters * spec.width**2
     features = sum(tensor.size for weight, tensor in named.items() if weight in weights)
     if not expected / 2 < features < expected * 2:
         raise ValueError(f"its tensors have {features:,} numbers, where {name} as wide as its stem has {expected:,.0f}")
@@ -89,7 +86,7 @@ def check_shape(name: str, tensor: StoredTensor, shape: tuple[int, ...]) -> None
     """Refuses a tensor that is not the transpose (or column) of a weight of a shape here, or holds no fractions."""
     if tensor.storage.kind not in FLOATS:
         raise ValueError(f"the tensor for {name!r} should hold fractions, and is of kind {tensor.storage.kind}")
-    allowed = [_transposed(shape)]
+    allowed = [_shape_there(name, shape)]
     if len(shape) == 4:
         allowed.append((math.prod(shape), 1))
     if len(shape) == 1:
@@ -98,15 +95,33 @@ def check_shape(name: str, tensor: StoredTensor, shape: tuple[int, ...]) -> None
         raise ValueError(f"the tensor for {name!r} should have the shape {allowed[0]}, and has {tensor.shape}")
 
 
-def array_of(tensor: StoredTensor, shape: tuple[int, ...]) -> np.ndarray:
-    """A tensor as the weight of a shape here."""
-    array = tensor.numpy().astype(np.float32, copy=False).reshape(_transposed(shape))
-    return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
+def array_of(name: str, tensor: StoredTensor, shape: tuple[int, ...]) -> np.ndarray:
+    """A tensor as the weight of a name and shape here."""
+    array = tensor.numpy().astype(np.float32, copy=False).reshape(_shape_there(name, shape))
+    return array.transpose(_axes_there(name, len(shape)))
 
 
-def _transposed(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape in PyTorch of a weight of a shape here."""
-    return (shape[3], shape[2], *shape[:2]) if len(shape) == 4 else shape[::-1]
+def _shape_there(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape in PyTorch of a weight of a name and shape here."""
+    lengths = dict(zip(_axes_there(name, len(shape)), shape, strict=True))
+    return tuple(lengths[axis] for axis in sorted(lengths))
+
+
+def _axes_there(name: str, rank: int) -> tuple[int, ...]:
+    """Which axis in PyTorch each axis of a weight here is."""
+    if rank == 4:
+        return (2, 3, 0, 1) if name.endswith("/depthwise_kernel") else (2, 3, 1, 0)
+    return (1, 0) if rank == 2 else tuple(range(rank))
+
+
+def _width(naming: Naming, tensors: Tensors) -> float:
+    if naming.stem is None or naming.base is None:
+        return 1.0
+    stem, size = naming.stem
+    shape = tensors[stem].shape if stem in tensors else ()
+    if len(shape) != 4 or shape[1:] != (3, size, size):
+        raise ValueError(f"{stem!r} should be a {size}x{size} convolution of 3 channels, and has the shape {shape}")
+    return shape[0] / naming.base
 
 
 def _rename(naming: Naming, tensors: Tensors, wanted: set[str]) -> tuple[dict[str, StoredTensor], int]:
@@ -141,9 +156,10 @@ def _binarization(name: str, given: str | None) -> str:
 
 @functools.lru_cache(maxsize=16)
 def _inventory(name: str) -> tuple[frozenset[str], int]:
-    """Names of the weights of an architecture without classifier, and its parameters at a small width.
+    """Names of the weights of an architecture without classifier, and about how many parameters it has at width 1.
 
     With them a file is measured before a network is built that is as large as its first tensor claims.
     """
-    encoder = build_blank(EncoderSpec(name, binarization="none", width=_SMALL))
-    return frozenset(named_weights(encoder)), encoder.count_params()
+    width = _SMALL if ARCHITECTURES[name].adjustable else 1.0
+    encoder = build_blank(EncoderSpec(name, binarization="none", width=width))
+    return frozenset(named_weights(encoder)), round(encoder.count_params() / width**2)

@@ -37,10 +37,10 @@ def head(name: str, tensors: Tensors) -> tf.keras.Sequential:
     for key in shapes:
         if key not in named:
             raise ValueError(f"its {name} has no tensor for {key!r}")
-    arrays = {key: array_of(named[key], shape) for key, shape in shapes.items()}
+    arrays = {key: array_of(key, named[key], shape) for key, shape in shapes.items()}
     for key in named.keys() - shapes.keys():
         mean = means[key]
-        arrays[mean] = arrays[mean] - array_of(named[key], shapes[mean])
+        arrays[mean] = arrays[mean] - array_of(mean, named[key], shapes[mean])
     assign_weights(model, arrays)
     return model
 

@@ -24,7 +24,7 @@ class Imported:
         kind: One of `larq_ssl.torch_import.KINDS`.
         layout: Of the file: `zip` or `legacy`.
         encoders: `student`, and `ema` where there is a momentum encoder. They take raw pixels, normalised as on
-            ImageNet, and equal the PyTorch networks for image sizes divisible by 32.
+            ImageNet, and equal the PyTorch networks for image sizes divisible by 32 (vision transformers for all).
         heads: By name, as the methods name theirs.
         memories: `queue`: `keys` `[size, dim]` and `pointer`, as `larq_ssl.queue.KeyQueue` has them.
         tensors: Number of tensors that each of these is made of.

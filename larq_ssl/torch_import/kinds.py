@@ -12,7 +12,17 @@ from typing import Any
 import numpy as np
 
 from larq_ssl.torch_import.heads import is_mlp
-from larq_ssl.torch_import.naming import REACTNET_A, REACTNET_RESNET, RESNET, Naming, Tensors, official_step
+from larq_ssl.torch_import.naming import (
+    MOBILENET_V2,
+    REACTNET_A,
+    REACTNET_RESNET,
+    RESNET,
+    VIT,
+    Naming,
+    Tensors,
+    classifier_of,
+    official_step,
+)
 from larq_ssl.torch_import.state_dict import state_dict
 from larq_ssl.torch_import.tensors import StoredTensor
 
@@ -54,7 +64,8 @@ class _Pile:
     def take_encoder(self) -> dict[str, StoredTensor]:
         """Takes all that is left, as an encoder; its classifier only if it is wanted."""
         if not self.classifier:
-            self.leave("classifier", self.take("fc.", lambda name: name in ("weight", "bias")))
+            prefix = f"{classifier_of(self.tensors)}."
+            self.leave("classifier", self.take(prefix, lambda name: name in ("weight", "bias")))
         return self.take("")
 
 
@@ -122,7 +133,7 @@ def _burn(pile: _Pile) -> Parts:
 
 def _features(networks: Sequence[Tensors], naming: Naming) -> int | None:
     """Features of the first network: both of BURN's have 32 times as many as channels after the stem."""
-    stem = networks[0].get(naming.stem[0]) if networks else None
+    stem = networks[0].get(naming.stem[0]) if networks and naming.stem else None
     return stem.shape[0] * 32 if stem is not None and stem.shape else None
 
 
@@ -202,6 +213,16 @@ KINDS = {
         lambda tensors: RESNET.mark in tensors and not _is_swav(tensors),
         _backbone_alone,
     ),
+    "mobilenet_v2": Kind(
+        "MobileNetV2 in torchvision's names",
+        lambda tensors: MOBILENET_V2.mark in tensors and not _is_swav(tensors),
+        _backbone_alone,
+    ),
+    "vit": Kind(
+        "vision transformers in timm's names, such as DINO's backbones alone",
+        lambda tensors: VIT.mark in tensors and not _is_swav(tensors),
+        _backbone_alone,
+    ),
 }
 """All kinds of checkpoints by name."""
 
@@ -236,7 +257,7 @@ def take_apart(contents: Any, kind: str | None = None, classifier: bool = False)
     parts = KINDS[kind].take_apart(pile)
     for name in pile.tensors:
         raise ValueError(f"there is no place for its tensor {name!r} in a {kind} checkpoint")
-    if classifier and not any("fc.weight" in encoder for encoder in parts.encoders.values()):
+    if classifier and not any(f"{classifier_of(encoder)}.weight" in encoder for encoder in parts.encoders.values()):
         raise ValueError("it has no classifier to keep")
     parts.left_out = left_out
     return kind, parts

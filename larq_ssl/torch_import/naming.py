@@ -15,6 +15,7 @@ from larq_ssl.torch_import.tensors import StoredTensor
 Tensors = Mapping[str, StoredTensor]
 
 KERNEL = {"weight": "kernel"}
+DEPTHWISE = {"weight": "depthwise_kernel"}
 BINARY_KERNEL = {"weight": "kernel", "weights": "kernel"}
 DENSE = {"weight": "kernel", "bias": "bias"}
 NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
@@ -33,9 +34,10 @@ class Naming:
         block_name: Given the other groups, names the block here.
         inside: Modules within blocks.
         architecture: Given the tensors, names the architecture (see `larq_ssl.models.ARCHITECTURES`).
-        base: Channels of the stem at width 1.
-        stem: Tensor of the first convolution, and its size.
+        base: Channels of the stem at width 1; `None` for networks of one width each.
+        stem: Tensor of the first convolution, and its size; `None` if `architecture` tells by that tensor.
         spare: Weights here, by name, that a checkpoint may hold for a block that does not use them.
+        classifier: The last dense layer, which a network of features lacks.
     """
 
     mark: str
@@ -44,9 +46,10 @@ class Naming:
     block_name: Callable[..., str]
     inside: Mapping[str, tuple[str, Mapping[str, str]]]
     architecture: Callable[[Tensors], str]
-    base: int
-    stem: tuple[str, int]
+    base: int | None
+    stem: tuple[str, int] | None
     spare: str | None = None
+    classifier: str = "fc"
 
     def name(self, key: str) -> str | None:
         """The weight here that a tensor there is, or `None`."""
@@ -82,12 +85,25 @@ def _resnet(tensors: Tensors) -> str:
     blocks = _blocks_per_stage(tensors)
     if "layer1.0.conv3.weight" in tensors:
         return _choose("ResNet with bottlenecks", blocks, {(3, 4, 6, 3): "resnet_50"})
-    return _choose("ResNet", blocks, {(2, 2, 2, 2): "resnet_18"})
+    return _choose("ResNet", blocks, {(2, 2, 2, 2): "resnet_18", (3, 4, 6, 3): "resnet_34"})
 
 
 def _reactnet_resnet(tensors: Tensors) -> str:
     known: dict[tuple[int, ...], str] = {(4, 4, 4, 4): "reactnet_18", (6, 8, 12, 6): "reactnet_34"}
     return _choose("ReActNet in the form of a ResNet", _blocks_per_stage(tensors), known)
+
+
+def _vit(tensors: Tensors) -> str:
+    known: dict[tuple[int, ...], str] = {
+        (192, 3, 32, 32): "vit_tiny_32",
+        (192, 3, 16, 16): "vit_tiny_16",
+        (384, 3, 16, 16): "vit_small_16",
+    }
+    shape = tensors[VIT.mark].shape
+    if shape not in known:
+        described = ", ".join(f"{name} {kernel}" for kernel, name in known.items())
+        raise ValueError(f"{VIT.mark!r} has the shape {shape}, and here are only {described}")
+    return known[shape]
 
 
 _STAGED: dict = dict(
@@ -158,12 +174,70 @@ REACTNET_A = Naming(
     # S2-BNN's network has the 1x1 layers of both kinds of block in every block.
     spare=r"block\d+/(conv1x1|bn2)(_a|_b)?/\w+",
 )
-NAMINGS = (RESNET, REACTNET_RESNET, REACTNET_A)
+MOBILENET_V2 = Naming(
+    mark="features.1.conv.0.0.weight",
+    outside={
+        "features.0.0": ("stem/conv", KERNEL),
+        "features.0.1": ("stem/bn", NORM),
+        # The first block, which does not expand.
+        "features.1.conv.0.0": ("block1/depthwise/conv", DEPTHWISE),
+        "features.1.conv.0.1": ("block1/depthwise/bn", NORM),
+        "features.1.conv.1": ("block1/project/conv", KERNEL),
+        "features.1.conv.2": ("block1/project/bn", NORM),
+        "features.18.0": ("head/conv", KERNEL),
+        "features.18.1": ("head/bn", NORM),
+        "classifier.1": ("fc", DENSE),
+    },
+    block=r"features\.([2-9]|1\d)\.conv\.(.+)",
+    block_name="block{}".format,
+    inside={
+        "0.0": ("expand/conv", KERNEL),
+        "0.1": ("expand/bn", NORM),
+        "1.0": ("depthwise/conv", DEPTHWISE),
+        "1.1": ("depthwise/bn", NORM),
+        "2": ("project/conv", KERNEL),
+        "3": ("project/bn", NORM),
+    },
+    architecture=lambda tensors: "mobilenet_v2",
+    base=32,
+    stem=("features.0.0.weight", 3),
+    classifier="classifier.1",
+)
+VIT = Naming(
+    mark="patch_embed.proj.weight",
+    outside={
+        "": ("tokens", {"cls_token": "class_token", "pos_embed": "position_embedding"}),
+        "patch_embed.proj": ("patches", DENSE),
+        "norm": ("norm", NORM),
+        "head": ("fc", DENSE),
+    },
+    block=r"blocks\.(\d+)\.(.+)",
+    block_name=lambda block: f"block{block + 1}",
+    inside={
+        "norm1": ("norm1", NORM),
+        "attn.qkv": ("attention/qkv", DENSE),
+        "attn.proj": ("attention/project", DENSE),
+        "norm2": ("norm2", NORM),
+        "mlp.fc1": ("mlp/dense1", DENSE),
+        "mlp.fc2": ("mlp/dense2", DENSE),
+    },
+    architecture=_vit,
+    base=None,
+    stem=None,
+    classifier="head",
+)
+NAMINGS = (RESNET, REACTNET_RESNET, REACTNET_A, MOBILENET_V2, VIT)
 
 
 def naming_of(keys: Mapping[str, object]) -> Naming | None:
     """The family whose mark is among the keys; `None` if none is."""
     return next((naming for naming in NAMINGS if naming.mark in keys), None)
+
+
+def classifier_of(keys: Mapping[str, object]) -> str:
+    """What the family of a network calls its classifier."""
+    naming = naming_of(keys)
+    return naming.classifier if naming else "fc"
 
 
 def official_step(tensors: Tensors) -> str | None:

@@ -41,6 +41,17 @@ _RESNET = {
     **{f"conv{index}/kernel": f"conv{index}.weight" for index in (1, 2, 3)},
     **{f"bn{index}": f"bn{index}" for index in (1, 2, 3)},
 }
+_VIT = {
+    "tokens/class_token": "cls_token",
+    "tokens/position_embedding": "pos_embed",
+    "patches": "patch_embed.proj",
+    "attention/qkv": "attn.qkv",
+    "attention/project": "attn.proj",
+    "mlp/dense1": "mlp.fc1",
+    "mlp/dense2": "mlp.fc2",
+    "fc": "head",
+}
+_LEAVES = {"kernel": "weight", "depthwise_kernel": "weight", "bias": "bias", **_NORM}
 _BLOCKS = {"reactnet_a": _REACTNET_A, "reactnet_a_burn": _REACTNET_A, "reactnet_18": _REACTNET_18}
 
 
@@ -78,6 +89,10 @@ def dense(kernel: np.ndarray, bias: np.ndarray | None, prefix: str) -> dict[str,
 
 
 def _key(architecture: str, name: str) -> str:
+    if architecture == "mobilenet_v2":
+        return _mobilenet_v2_key(*name.rsplit("/", 1))
+    if architecture.startswith("vit_"):
+        return _vit_key(name)
     if name.startswith("fc/"):
         return {"fc/kernel": "fc.weight", "fc/bias": "fc.bias"}[name]
     if name.startswith("extra_fc/"):
@@ -98,7 +113,37 @@ def _key(architecture: str, name: str) -> str:
     return f"{block}.{names[layer]}.{_NORM[leaf]}"
 
 
+def _mobilenet_v2_key(layer: str, leaf: str) -> str:
+    if layer == "fc":
+        return f"classifier.1.{_LEAVES[leaf]}"
+    place, within = layer.split("/", 1)
+    if place in ("stem", "head"):
+        module = f"features.{0 if place == 'stem' else 18}.{['conv', 'bn'].index(within)}"
+    else:
+        # The first block has no expansion; behind the last convolution nothing groups it with its norm.
+        number = int(place.removeprefix("block"))
+        part, kind = within.split("/")
+        index = ["expand", "depthwise", "project"].index(part) - (number == 1)
+        inner = f"{index + (kind == 'bn')}" if part == "project" else f"{index}.{['conv', 'bn'].index(kind)}"
+        module = f"features.{number}.conv.{inner}"
+    return f"{module}.{_LEAVES[leaf]}"
+
+
+def _vit_key(name: str) -> str:
+    if name in _VIT:
+        return _VIT[name]
+    layer, leaf = name.rsplit("/", 1)
+    if not layer.startswith("block"):
+        return f"{_VIT.get(layer, layer)}.{_LEAVES[leaf]}"
+    block, layer = layer.split("/", 1)
+    return f"blocks.{int(block.removeprefix('block')) - 1}.{_VIT.get(layer, layer)}.{_LEAVES[leaf]}"
+
+
 def _tensor(name: str, array: np.ndarray) -> np.ndarray:
+    if name.endswith("/depthwise_kernel"):
+        return np.ascontiguousarray(array.transpose(2, 3, 0, 1))
+    if array.ndim == 3:
+        return array
     if array.ndim == 4:
         return np.ascontiguousarray(array.transpose(3, 2, 0, 1))
     if name.split("/")[-2] in ("sign", "sign1", "sign2") or name.split("/")[-1] in ("bias_in", "bias_out"):

@@ -18,6 +18,7 @@ NETWORKS = {
     "burn_reactnet_stage2": ("reactnet_a_burn", "full", "burn", "zip", 1e-4),
     "resnet18": ("resnet_18", None, "resnet", "zip", 1e-3),
     "resnet50": ("resnet_50", None, "resnet", "legacy", 5e-2),
+    "mobilenet_v2": ("mobilenet_v2", None, "mobilenet_v2", "zip", 1e-3),
 }
 
 
@@ -31,10 +32,11 @@ def test_features_and_logits(net, n3, tmp_path):
     name, binarization, kind, layout, tolerance = NETWORKS[net]
     expected = {key[len(net) + 1 :]: array for key, array in n3.items() if key.startswith(f"{net}/")}
     weights = golden.network_weights(net)
-    tensors = official.state_dict(name, weights, "" if kind == "resnet" else "module.")
+    alone = kind in ("resnet", "mobilenet_v2")
+    tensors = official.state_dict(name, weights, "" if alone else "module.")
     if net == "reactnet_a_step2":
         tensors = official.flattened(tensors)
-    contents = tensors if kind == "resnet" else {"epoch": 127, "state_dict": tensors, "best_top1_acc": 0.5}
+    contents = tensors if alone else {"epoch": 127, "state_dict": tensors, "best_top1_acc": 0.5}
     file = writing.save(tmp_path / "checkpoint.pth.tar", contents, layout)
     has_classes = "fc/kernel" in weights
     imported = import_checkpoint(file, binarization=binarization, classifier=has_classes)

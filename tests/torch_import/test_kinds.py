@@ -12,14 +12,23 @@ from larq_ssl.models.registry import build_blank
 from larq_ssl.models.transfer import named_weights, rotate_kernels
 from larq_ssl.torch_import import KINDS, import_checkpoint
 from larq_ssl.torch_import.heads import head
+from larq_ssl.torch_import.kinds import take_apart
 from larq_ssl.torch_import.naming import RESNET
 from larq_ssl.torch_import.reader import read_checkpoint
 from tests import golden
 from tests.torch_import import official, writing
 from tests.torch_import.writing import Call, Tensor
 
-# 32 times as many features as channels in the stem, of a ResNet-18 8 times.
-WIDTHS = {"resnet_18": 0.125, "resnet_50": 0.25, "reactnet_a": 0.25, "reactnet_a_burn": 0.25}
+# Of ReActNet-A and ResNet-50 32 times as many features as channels in the stem, of a ResNet-18 8 times.
+WIDTHS = {
+    "resnet_18": 0.125,
+    "resnet_34": 0.125,
+    "resnet_50": 0.25,
+    "reactnet_a": 0.25,
+    "reactnet_a_burn": 0.25,
+    "mobilenet_v2": 0.25,
+    "vit_tiny_32": 1.0,
+}
 SHAPES = {}
 
 
@@ -65,11 +74,12 @@ def norm(seed, width, prefix):
 
 def assert_encoder(encoder, expected, **spec):
     actual = named_weights(encoder)
-    turned = rotate_kernels(expected)
-    assert set(actual) == set(turned)
-    for name, array in turned.items():
+    turns = not encoder.spec.name.startswith("vit_")
+    expected = rotate_kernels(expected) if turns else expected
+    assert set(actual) == set(expected)
+    for name, array in expected.items():
         np.testing.assert_array_equal(actual[name], array, err_msg=name)
-    defaults = {"binarization": "none", "width": WIDTHS[encoder.spec.name], "rotate_input": True}
+    defaults = {"binarization": "none", "width": WIDTHS[encoder.spec.name], "rotate_input": turns}
     assert encoder.spec == EncoderSpec(encoder.spec.name, **{**defaults, **spec})
 
 
@@ -291,6 +301,54 @@ def test_torchvision_and_other_backbones_alone(load, dtype, layout, classifier):
         assert imported.left_out == {"num_batches_tracked": 20, "classifier": 2}
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "layout", "count"),
+    [
+        ("resnet_34", "resnet", "zip", 36),
+        ("mobilenet_v2", "mobilenet_v2", "legacy", 52),
+        ("vit_tiny_32", "vit", "zip", 0),
+    ],
+)
+def test_other_backbones_alone(load, tmp_path, name, kind, layout, count):
+    """With and without their classifiers, which each family calls by another name."""
+    whole = weights(name, classes=5)
+    contents = official.state_dict(name, whole, "module.")
+    imported = load(contents, layout, classifier=True)
+    assert imported.kind == kind
+    assert_encoder(imported.encoders["student"], whole, classes=5)
+    assert imported.tensors == {"student": len(whole)}
+    assert imported.left_out == ({"num_batches_tracked": count} if count else {})
+    _, parts = take_apart(read_checkpoint(tmp_path / "file.pth").contents)
+    assert len(parts.encoders["student"]) == len(whole) - 2
+    assert parts.left_out["classifier"] == 2
+
+
+@pytest.mark.parametrize(("name", "prefix"), [("vit_tiny_32", "backbone."), ("mobilenet_v2", "module.backbone.")])
+def test_dino_of_other_backbones(load, name, prefix):
+    networks = {}
+    for network, seed in (("student", 1), ("teacher", 0)):
+        networks[network] = official.state_dict(name, weights(name, seed), prefix)
+        head = prefix.replace("backbone.", "head.")
+        networks[network] |= {f"{head}mlp.0.bias": normal(0, 8), f"{head}last_layer.weight_v": normal(0, 8, 4)}
+    imported = load({**networks, "epoch": 3, "dino_loss": {"center": normal(0, 1, 8)}})
+    assert imported.kind == "dino"
+    for which, seed in (("student", 1), ("ema", 0)):
+        assert_encoder(imported.encoders[which], weights(name, seed))
+    assert imported.left_out.pop("DINO's head (GELU, normalised weights)") == 4
+    assert imported.left_out.pop("dino_loss") == 1
+    assert set(imported.left_out) == (set() if name == "vit_tiny_32" else {"num_batches_tracked"})
+
+
+def vit(changes=(), without=None):
+    state = official.state_dict("vit_tiny_32", weights("vit_tiny_32")) | dict(changes)
+    return {name: array for name, array in state.items() if name != without}
+
+
+def mobilenet_v2(changes=(), without=None):
+    state = official.state_dict("mobilenet_v2", weights("mobilenet_v2")) | dict(changes)
+    return {name: array for name, array in state.items() if name != without}
+
+
 def burn(**networks):
     """A student with its extra layer and head, and a teacher with its head, under names of their own."""
     state = {}
@@ -402,7 +460,11 @@ REFUSED = {
         "'stem/bn/beta' must hold finite",
     ),
     "a tensor named twice": (lambda: resnet_18({"module.bn1.bias": normal(1, 8)}), {}, "two tensors called 'bn1.bias'"),
-    "ResNet-34": (lambda: deep(6), {}, r"ResNet of \(2, 2, 6, 2\) blocks, and here are only resnet_18"),
+    "a ResNet of no published depth": (
+        lambda: deep(6),
+        {},
+        r"ResNet of \(2, 2, 6, 2\) blocks, and here are only resnet_18 \(2, 2, 2, 2\), resnet_34 \(3, 4, 6, 3\)",
+    ),
     "ResNet-101": (
         lambda: deep(23, "layer1.0.conv3.weight"),
         {},
@@ -412,6 +474,37 @@ REFUSED = {
         lambda: wide(),
         {},
         "where resnet_18 as wide as its stem has",
+    ),
+    "a transformer of another size": (
+        lambda: vit({"patch_embed.proj.weight": normal(0, 768, 3, 16, 16)}),
+        {},
+        r"has the shape \(768, 3, 16, 16\), and here are only vit_tiny_32 \(192, 3, 32, 32\), vit_tiny_16",
+    ),
+    "a transformer of another depth": (
+        lambda: vit({"blocks.12.norm1.weight": normal(0, 192)}),
+        {},
+        "no place for its tensor 'blocks.12.norm1.weight'",
+    ),
+    "a transformer for larger images": (
+        lambda: vit({"pos_embed": normal(0, 1, 145, 192)}),
+        {},
+        r"'tokens/position_embedding' should have the shape \(1, 50, 192\), and has \(1, 145, 192\)",
+    ),
+    "a transformer without its last norm": (lambda: vit(without="norm.bias"), {}, "no tensor for 'norm/beta'"),
+    "statistics in a transformer": (
+        lambda: vit({"norm.running_mean": normal(0, 192)}),
+        {},
+        "no place for its tensor 'norm.running_mean'",
+    ),
+    "a depthwise kernel that is none": (
+        lambda: mobilenet_v2({"features.3.conv.1.0.weight": normal(0, 1, 48, 3, 3)}),
+        {},
+        r"'block3/depthwise/conv/depthwise_kernel' should have the shape \(48, 1, 3, 3\), and has \(1, 48, 3, 3\)",
+    ),
+    "an expansion in the first block": (
+        lambda: mobilenet_v2({"features.1.conv.3.weight": normal(0, 8)}),
+        {},
+        "no place for its tensor 'features.1.conv.3.weight'",
     ),
     "a classifier that is not there": (lambda: resnet_18(), {"classifier": True}, "it has no classifier to keep"),
     "half a queue": (lambda: moco(encoder_q=1) | {"module.queue": normal(0, 8, 4)}, {}, "a queue without a pointer"),
