@@ -6,12 +6,13 @@ few that PyTorch's tensors and dictionaries need, for which it has code of its o
 """
 
 import pickletools
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any, Protocol
 
 from larq_ssl.torch_import.tensors import STORAGES, Storage, StoredTensor
 
 _MOST_INSTRUCTIONS = 2_000_000  # a ResNet-50 with its momentum encoder and optimizer takes some 30,000
+_MOST_COPIED = 2_000_000  # values handed to functions, which copy them
 _LITERALS = frozenset(
     "BININT BININT1 BININT2 LONG1 LONG4 BINFLOAT BINUNICODE SHORT_BINUNICODE BINUNICODE8 SHORT_BINSTRING BINSTRING "
     "SHORT_BINBYTES BINBYTES BINBYTES8".split()
@@ -23,6 +24,8 @@ _IGNORED = frozenset(["PROTO", "FRAME"])
 _INERT = frozenset(["argparse.Namespace"])
 # Nested tuples have no limit of depth, and Python's hash of them none either.
 _KEYS = (str, bytes, int, float, bool, type(None))
+# From here on integers share their hashes. Optimizers before PyTorch 1.6 have addresses as keys.
+_KEYS_END = 2**61 - 1
 
 
 class Stream(Protocol):
@@ -84,6 +87,7 @@ class _Machine:
         self._stack: list[Any] = []
         self._marks: list[int] = []
         self._memo: dict[int, Any] = {}
+        self._copied = 0
 
     def do(self, name: str, argument: Any) -> None:
         """Runs one instruction, except for the last."""
@@ -161,6 +165,10 @@ class _Machine:
         arguments, function = self.pop(), self.pop()
         if not isinstance(function, _Name) or not isinstance(arguments, tuple):
             raise TypeError("a pickle calls what is no function")
+        # One container may be an argument of many calls.
+        self._copied += len(arguments) + sum(len(value) for value in arguments if isinstance(value, Sized))
+        if self._copied > _MOST_COPIED:
+            raise RefusedError(f"has a pickle whose calls copy more than {_MOST_COPIED:,} values")
         if function.name in _INERT:
             self._stack.append(Inert())
         elif function.name in _FUNCTIONS:
@@ -229,6 +237,8 @@ def _known(name: str) -> _Name:
 def _key(value: Any) -> Any:
     if not isinstance(value, _KEYS):
         raise TypeError("a dictionary or set has a key that is neither text nor number")
+    if isinstance(value, int) and abs(value) >= _KEYS_END:
+        raise ValueError("a dictionary or set has a key that is too large a number")
     return value
 
 

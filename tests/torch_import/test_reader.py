@@ -57,6 +57,7 @@ def test_values_and_tensors(layout, tmp_path):
         "bfloat16": Tensor(np.uint16([0x3F80, 0xC020, 0x7F80]), 0, (3,), (1,), storage="BFloat16Storage"),
     }
     values = {"text": "é", "numbers": [0, -1, 2**40, -(2**70), 0.5, None, True, False], "tuple": (1, (2, ())), 3: {}}
+    values[140_512_345_678_912] = "a parameter by its address"
     contents = {
         **values,
         "tensors": collections.OrderedDict(tensors),
@@ -119,6 +120,12 @@ NUMBERS = np.arange(4, dtype=np.float32)
 
 def _named(code):
     return writing.archive_bytes({"data.pkl": b"\x80\x02" + code + b"."})
+
+
+def _copied(function, item):
+    """Calls that make many copies of one list."""
+    values = b"]q\0(" + item * 3000 + b"e"
+    return _named(b"](" + values + writing.name(function) + b"q\1" + b"h\1h\0\x85R" * 1000 + b"e")
 
 
 def _run(command):
@@ -196,6 +203,14 @@ REFUSED = {
     "a text that is too long": (_named(b"X\xff\xff\xff\x7fabc"), "is damaged"),
     "half a pair": (_named(b"}(K\x01u"), "is damaged"),
     "a key of depth": (_named(b"}" + b"(" * 9 + b"t" * 9 + b"K\x01s"), "neither text nor number"),
+    "copies of a list": (_copied("torch.Size", b"K\1"), "calls copy more than 2,000,000 values"),
+    "copies of a dictionary": (
+        _copied("collections.OrderedDict", b"K\1N\x86"),
+        "calls copy more than 2,000,000 values",
+    ),
+    "copies of a set": (_copied("builtins.set", b"K\1"), "calls copy more than 2,000,000 values"),
+    "keys of one hash": (writing.zip_bytes({2**61 - 1: 0, 2 * (2**61 - 1): 0}), "key that is too large a number"),
+    "a negative key of one hash": (writing.zip_bytes({1 - 2**61: 0}), "key that is too large a number"),
     "an endless line": (_named(b"c" + b"x" * 10**5), "is damaged"),
 }
 
