@@ -251,7 +251,8 @@ def _read_legacy(path: pathlib.Path, stream: _Stream) -> tuple[Any, str]:
     storages = _Storages(path, "<")
     contents = pickles.load(stream, storages.persistent)
     keys = pickles.load(stream)
-    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys) or set(keys) != set(storages.kinds):
+    named = isinstance(keys, list) and all(isinstance(key, str) for key in keys)
+    if not named or sorted(keys) != sorted(storages.kinds):
         raise RefusedError("is damaged: the list of its storages does not fit its tensors")
     for key in keys:
         size = int.from_bytes(stream.read(8), "little") * item_size(storages.kinds[key][0])

@@ -101,7 +101,7 @@ class StoredTensor:
         """The tensor as an array of its own.
 
         # Raises
-            ValueError: If the file is damaged, or the tensor repeats stored numbers (as `expand` makes it): so
+            ValueError: If the file is damaged or holds less than it claimed, or the tensor repeats stored numbers (as `expand` makes it): so
                 small a file could fill any memory.
         """
         if self.size > self.storage.count:
@@ -109,6 +109,8 @@ class StoredTensor:
         numbers = self.storage.read()
         if not self.size:
             return np.empty(self.shape, numbers.dtype)
+        if self._last >= len(numbers):
+            raise ValueError(f"A tensor of shape {self.shape} reaches beyond the {len(numbers)} numbers that were read.")
         strides = [stride * numbers.itemsize for stride in self.strides]
         return np.lib.stride_tricks.as_strided(numbers[self.offset :], self.shape, strides).copy()
 

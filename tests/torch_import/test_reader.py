@@ -1,6 +1,8 @@
 """Reading files of PyTorch: the two layouts, all dtypes and strides, and what is refused."""
 
 import collections
+import copy
+import io
 import pathlib
 import pickle
 import struct
@@ -12,6 +14,7 @@ import pytest
 
 from larq_ssl.torch_import import StoredTensor, read_checkpoint
 from larq_ssl.torch_import.pickles import Inert
+from larq_ssl.torch_import.tensors import Storage
 from tests.torch_import import writing
 from tests.torch_import.writing import Call, Instructions, Tensor
 
@@ -128,6 +131,14 @@ def _copied(function, item):
     return _named(b"](" + values + writing.name(function) + b"q\1" + b"h\1h\0\x85R" * 1000 + b"e")
 
 
+def _listed(*keys):
+    """A file of the old layout whose storages are `0` and `1`, with another list of them and one more at its end."""
+    code = [writing.Pickle(list(names)).code for names in ("01", keys)]
+    data = writing.legacy_bytes({"a": NUMBERS, "b": NUMBERS + 1})
+    assert data.count(code[0]) == 1
+    return data.replace(*code) + struct.pack("<q", 4) + NUMBERS.tobytes()
+
+
 def _run(command):
     return Call(command, ("touch ran",))
 
@@ -176,6 +187,25 @@ REFUSED = {
         writing.legacy_bytes(Tensor(NUMBERS, 0, (4,), (1,), claims=10**12)),
         "storage '0' has 16 bytes, not 1000000000000 of f4",
     ),
+    "less than there is": (
+        writing.zip_bytes(Tensor(NUMBERS, 0, (2,), (1,), claims=2)),
+        "storage '0' has 16 bytes, not 2 of f4",
+    ),
+    "less than there is in an old file": (
+        writing.legacy_bytes(Tensor(NUMBERS, 0, (2,), (1,), claims=2)),
+        "storage '0' has 16 bytes, not 2 of f4",
+    ),
+    "a storage of two sizes": (
+        writing.zip_bytes([Tensor(NUMBERS, 0, (4,), (1,)), Tensor(NUMBERS, 0, (10**6,), (1,), claims=10**6)]),
+        "storage '0' is described in two ways",
+    ),
+    "a storage of two kinds": (
+        writing.zip_bytes([Tensor(NUMBERS, 0, (4,), (1,)), Tensor(NUMBERS, 0, (4,), (1,), storage="IntStorage")]),
+        "storage '0' is described in two ways",
+    ),
+    "a storage under another name": (_listed("0", "7"), "list of its storages does not fit its tensors"),
+    "a storage that is not listed": (_listed("0"), "list of its storages does not fit its tensors"),
+    "a storage that is listed twice": (_listed("0", "1", "1"), "list of its storages does not fit its tensors"),
     "an unknown storage": (
         writing.zip_bytes(Tensor(NUMBERS, 0, (4,), (1,), storage="QInt8Storage")),
         "names 'torch.QInt8Storage'",
@@ -197,6 +227,7 @@ REFUSED = {
     "no end": (_named(b"}")[:0] + writing.archive_bytes({"data.pkl": b"\x80\x02}"}), "is damaged"),
     "an empty stack": (_named(b"0"), "instruction POP"),
     "less than an empty stack": (_named(b"a"), "takes more from its stack than there is"),
+    "less than since the mark": (_named(b"]N(a"), "takes more from its stack than there is"),
     "items of nothing": (_named(b"}e"), "is damaged"),
     "an unknown memory": (_named(b"h\x07"), "is damaged"),
     "a place far out in memory": (_named(b"]r\xff\xff\xff\xffa"), "is damaged"),
@@ -238,19 +269,28 @@ def test_a_missing_file(tmp_path):
 
 
 def test_archives_that_hold_more_than_they_are(tmp_path):
-    """A record over other records: each byte would count many times."""
+    """One record under many names: each byte would count many times."""
+    tensors = [np.zeros(1000, np.float32) for _ in range(50)]
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("archive/data.pkl", writing.Pickle(tensors).code)
+        archive.writestr("archive/data/0", tensors[0].tobytes())
+        for key in range(1, 50):
+            entry = copy.copy(archive.getinfo("archive/data/0"))
+            entry.filename = f"archive/data/{key}"
+            archive.filelist.append(entry)
+    (tmp_path / "file").write_bytes(stream.getvalue())
+    with pytest.raises(ValueError, match="its parts together are larger than the file"):
+        read_checkpoint(tmp_path / "file")
+
+
+def test_archives_whose_list_is_wrong(tmp_path):
     data = bytearray(writing.zip_bytes({"a": np.zeros(1000, np.float32), "b": np.ones(1000, np.float32)}))
-    with zipfile.ZipFile(writing.io.BytesIO(data)) as archive:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
         first, second = (archive.getinfo(f"archive/data/{key}") for key in "01")
     entry = data.rfind(second.filename.encode()) - 46  # in the list at the end
     assert struct.unpack_from("<I", data, entry + 42) == (second.header_offset,)
-    struct.pack_into("<I", data, entry + 42, first.header_offset)
-    struct.pack_into("<II", data, entry + 20, 8000, 8000)
-    (tmp_path / "file").write_bytes(data)
-    with pytest.raises(ValueError, match=r"together are larger than the file|storage '1' has 8000 bytes"):
-        read_checkpoint(tmp_path / "file")
     struct.pack_into("<I", data, entry + 42, first.header_offset + 1)
-    struct.pack_into("<II", data, entry + 20, 4000, 4000)
     (tmp_path / "file").write_bytes(data)
     with pytest.raises(ValueError, match="is not where it should be"):
         read_checkpoint(tmp_path / "file")
@@ -263,6 +303,12 @@ def test_a_tensor_that_repeats_its_numbers_is_not_made(tmp_path):
     np.testing.assert_array_equal(contents["b"].numpy(), NUMBERS)
     with pytest.raises(ValueError, match="has only 4 stored numbers"):
         contents["a"].numpy()
+
+
+def test_a_storage_that_holds_less_than_it_claimed_is_not_left():
+    tensor = StoredTensor(Storage("f4", 100, lambda: NUMBERS), 1, (2, 2), (2, 1))
+    with pytest.raises(ValueError, match=r"of shape \(2, 2\) reaches beyond the 4 numbers that were read"):
+        tensor.numpy()
 
 
 def test_containers_within_themselves_and_without_end(tmp_path):
