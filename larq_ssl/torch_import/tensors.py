@@ -110,7 +110,9 @@ class StoredTensor:
         if not self.size:
             return np.empty(self.shape, numbers.dtype)
         if self._last >= len(numbers):
-            raise ValueError(f"A tensor of shape {self.shape} reaches beyond the {len(numbers)} numbers that were read.")
+            raise ValueError(
+                f"A tensor of shape {self.shape} reaches beyond the {len(numbers)} numbers that were read."
+            )
         strides = [stride * numbers.itemsize for stride in self.strides]
         return np.lib.stride_tricks.as_strided(numbers[self.offset :], self.shape, strides).copy()
 

@@ -133,20 +133,21 @@ def test_moco_of_the_query_alone_without_data_parallelism_and_with_a_linear_head
     np.testing.assert_array_equal(linear.bias, bias)
 
 
-def test_the_official_head_and_queue_of_moco(tmp_path):
+@pytest.mark.parametrize("layout", writing.LAYOUTS)
+def test_the_official_head_and_queue_of_moco(layout, tmp_path):
     arrays = {key[5:]: array for key, array in golden.load("l4_losses").items() if key.startswith("moco/")}
     state = {
         **official.dense(arrays["init/dense1/kernel"], arrays["init/dense1/bias"], "0."),
         **official.dense(arrays["init/dense2/kernel"], arrays["init/dense2/bias"], "2."),
     }
-    tensors = read_checkpoint(writing.save(tmp_path / "file", state)).contents
+    tensors = read_checkpoint(writing.save(tmp_path / "file", state, layout)).contents
     projected = head("student_head", tensors)(arrays["step0/x_query"])
     np.testing.assert_allclose(projected, arrays["step0/query_raw"], rtol=1e-5, atol=1e-5)
     state = moco(encoder_q=1) | {
         "module.queue": np.ascontiguousarray(arrays["init/queue"].T),
         "module.queue_ptr": arrays["init/pointer"].reshape(1).astype(np.int64),
     }
-    queue = import_checkpoint(writing.save(tmp_path / "moco", {"state_dict": state})).memories["queue"]
+    queue = import_checkpoint(writing.save(tmp_path / "moco", {"state_dict": state}, layout)).memories["queue"]
     np.testing.assert_array_equal(queue["keys"], arrays["init/queue"])
     assert queue["pointer"] == arrays["init/pointer"]
 
