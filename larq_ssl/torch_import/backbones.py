@@ -64,15 +64,18 @@ def backbone(tensors: Tensors, binarization: str | None) -> Backbone:
     if naming is None:
         raise ValueError(f"it is no network known here: its first tensor is {next(iter(tensors), None)!r}")
     name = naming.architecture(tensors)
+    weights, parameters, dim = _inventory(name)
+    width = _width(naming, tensors)
     classifier = tensors.get(f"{naming.classifier}.weight")
+    if classifier is not None:
+        _check_classifier(classifier, round(dim * width))
     spec = EncoderSpec(
         name,
         binarization=_binarization(name, binarization),
-        width=_width(naming, tensors),
-        classes=classifier.shape[0] if classifier is not None and classifier.shape else None,
+        width=width,
+        classes=classifier.shape[0] if classifier is not None else None,
         rotate_input=ARCHITECTURES[name].maps,
     )
-    weights, parameters = _inventory(name)
     wanted = {*weights, *(["fc/kernel", "fc/bias"] if spec.classes else [])}
     named, spare = _rename(naming, tensors, wanted)
     expected = parameters * spec.width**2
@@ -80,6 +83,12 @@ def backbone(tensors: Tensors, binarization: str | None) -> Backbone:
     if not expected / 2 < features < expected * 2:
         raise ValueError(f"its tensors have {features:,} numbers, where {name} as wide as its stem has {expected:,.0f}")
     return Backbone(spec, named, spare)
+
+
+def _check_classifier(kernel: StoredTensor, features: int) -> None:
+    """A tensor without numbers could claim any number of classes."""
+    if len(kernel.shape) != 2 or kernel.shape[0] == 0 or kernel.shape[1] != features:
+        raise ValueError(f"its classifier should have the shape (classes, {features}), and has {kernel.shape}")
 
 
 def check_shape(name: str, tensor: StoredTensor, shape: tuple[int, ...]) -> None:
@@ -126,10 +135,12 @@ def _width(naming: Naming, tensors: Tensors) -> float:
 
 def _rename(naming: Naming, tensors: Tensors, wanted: set[str]) -> tuple[dict[str, StoredTensor], int]:
     named: dict[str, StoredTensor] = {}
+    blocks = {name.partition("/")[0] for name in wanted}
     spare = 0
     for key, tensor in tensors.items():
         name = naming.name(key)
-        if name is None or (name not in wanted and not re.fullmatch(naming.spare or "", name)):
+        unused = name is not None and name.partition("/")[0] in blocks and re.fullmatch(naming.spare or "", name)
+        if name is None or not (name in wanted or unused):
             raise ValueError(f"there is no place for its tensor {key!r}")
         if name in named:
             raise ValueError(f"it has two tensors for {name!r}, one of them {key!r}")
@@ -155,11 +166,11 @@ def _binarization(name: str, given: str | None) -> str:
 
 
 @functools.lru_cache(maxsize=16)
-def _inventory(name: str) -> tuple[frozenset[str], int]:
-    """Names of the weights of an architecture without classifier, and about how many parameters it has at width 1.
+def _inventory(name: str) -> tuple[frozenset[str], int, float]:
+    """Names of the weights of an architecture without classifier; about how many parameters and features at width 1.
 
     With them a file is measured before a network is built that is as large as its first tensor claims.
     """
     width = _SMALL if ARCHITECTURES[name].adjustable else 1.0
     encoder = build_blank(EncoderSpec(name, binarization="none", width=width))
-    return frozenset(named_weights(encoder)), round(encoder.count_params() / width**2)
+    return frozenset(named_weights(encoder)), round(encoder.count_params() / width**2), encoder.feature_dim / width

@@ -101,8 +101,8 @@ class StoredTensor:
         """The tensor as an array of its own.
 
         # Raises
-            ValueError: If the file is damaged or holds less than it claimed, or the tensor repeats stored numbers (as `expand` makes it): so
-                small a file could fill any memory.
+            ValueError: If the file is damaged or holds less than it claimed, or the tensor repeats stored numbers (as
+                `expand` makes it): so small a file could fill any memory.
         """
         if self.size > self.storage.count:
             raise ValueError(f"A tensor of shape {self.shape} has only {self.storage.count} stored numbers.")

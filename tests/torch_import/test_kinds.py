@@ -396,6 +396,11 @@ def deep(blocks, *more):
     return resnet_18({name: normal(0, 1, 1, 1, 1) for name in names})
 
 
+def more(contents, name, *shape):
+    """A checkpoint of MoCo's kind with one more tensor in its encoder."""
+    return {"state_dict": contents["state_dict"] | {f"module.encoder_q.{name}": normal(0, *shape)}}
+
+
 def wide():
     """A stem that claims more channels than the rest of the network has."""
     numbers = np.zeros(1024 * 3 * 7 * 7, np.float32)
@@ -507,12 +512,50 @@ REFUSED = {
         {},
         "no place for its tensor 'features.1.conv.3.weight'",
     ),
+    "a classifier of nothing": (
+        lambda: resnet_18({"fc.weight": np.zeros((10**8, 0), np.float32), "fc.bias": normal(0, 5)}),
+        {"classifier": True},
+        r"its classifier should have the shape \(classes, 64\), and has \(100000000, 0\)",
+    ),
+    "a classifier of other features": (
+        lambda: resnet_18({"fc.weight": normal(0, 10**5, 1), "fc.bias": normal(0, 10**5)}),
+        {"classifier": True},
+        r"its classifier should have the shape \(classes, 64\), and has \(100000, 1\)",
+    ),
+    "a classifier of no classes": (
+        lambda: resnet_18({"fc.weight": np.zeros((0, 64), np.float32), "fc.bias": np.zeros(0, np.float32)}),
+        {"classifier": True},
+        r"and has \(0, 64\)",
+    ),
     "a classifier that is not there": (lambda: resnet_18(), {"classifier": True}, "it has no classifier to keep"),
     "half a queue": (lambda: moco(encoder_q=1) | {"module.queue": normal(0, 8, 4)}, {}, "a queue without a pointer"),
     "a pointer beyond the queue": (
         lambda: moco(encoder_q=1) | {"module.queue": normal(0, 8, 4), "module.queue_ptr": np.array([4])},
         {},
         "pointer of its queue is 4, beyond its 4 keys",
+    ),
+    "a queue that is not finite": (
+        lambda: (
+            moco(encoder_q=1)
+            | {"module.queue": np.full((8, 4), np.nan, np.float32), "module.queue_ptr": np.zeros(1, np.int64)}
+        ),
+        {},
+        "its queue is not finite",
+    ),
+    "a network beside": (
+        lambda: moco(encoder_q=1) | {"module.predictor.0.weight": normal(0, 3, 3)},
+        {},
+        "no place for its tensor 'predictor.0.weight' in a moco checkpoint",
+    ),
+    "two tensors for one weight": (
+        lambda: more(s2bnn(), "feature.1.binary_3x3.weights", 8 * 8 * 9, 1),
+        {"binarization": "full"},
+        "it has two tensors for 'block1/conv3x3/kernel'",
+    ),
+    "a spare layer of a block that is not there": (
+        lambda: more(s2bnn(), "feature.99.binary_pw.weight", 3),
+        {"binarization": "full"},
+        "no place for its tensor 'feature.99.binary_pw.weight'",
     ),
     "a head of another kind": (
         lambda: moco(encoder_q=1, step=5),
