@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from larq_ssl.heads import mlp_head
+from larq_ssl.losses import info_nce, unit_rows
 from larq_ssl.methods.moco import MoCo
 from larq_ssl.models.transfer import assign_weights, copy_weights, named_weights
 from larq_ssl.optimizers import SGD
@@ -187,6 +188,16 @@ def test_keys_are_shuffled_between_the_groups_anew_in_each_step():
     for keys in (in_order, keys_of(method, 1), keys_of(other, 0)):
         assert np.abs(keys - first).max() > 0.01
     np.testing.assert_allclose(np.linalg.norm(first, axis=1), np.ones(8), rtol=1e-5)
+
+
+def test_the_temperature_is_that_of_the_softmax():
+    method, batch = tiny.moco(temperature=0.3), tiny.batch()
+    embeddings = []
+    for view, (encoder, head) in enumerate((("student", "student_head"), ("momentum_encoder", "momentum_head"))):
+        features = method.networks[encoder](batch["global"][:, view], training=True)
+        embeddings.append(unit_rows(method.networks[head](features, training=True)))
+    expected = info_nce(*embeddings, method.queue.keys, 0.3)
+    np.testing.assert_allclose(method.loss_terms(batch)["loss"], expected, rtol=1e-5)
 
 
 def test_no_gradient_reaches_the_keys():

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from larq_ssl.heads import mlp_head
-from larq_ssl.losses import distillation_cross_entropy, unit_rows
+from larq_ssl.losses import distillation_cross_entropy, info_nce, unit_rows
 from larq_ssl.methods.s2bnn import S2BNN, SCHEMES
 from larq_ssl.models.transfer import copy_weights, named_weights
 from larq_ssl.optimizers import SGD, Adam
@@ -162,7 +162,7 @@ def test_the_teacher_stays_as_it_is(scheme):
     frozen = [method.networks[name] for name in ("teacher", "teacher_head")]
     before = [{key: weight.numpy() for key, weight in named_weights(network).items()} for network in frozen]
     student = {name: tiny.parameters(method.networks[name]) for name in ("student", "student_head")}
-    assert tiny.statistics(method.networks["teacher"])
+    assert all(tiny.statistics(network) for network in frozen)
     tiny.trained(method, [tiny.batch(seed) for seed in range(3)], in_graph=True)
     for network, weights in zip(frozen, before, strict=True):
         tiny.assert_identical({key: weight.numpy() for key, weight in named_weights(network).items()}, weights)
@@ -229,18 +229,41 @@ def _other_seed(scheme):
     return {} if scheme == "guided" else {"seed": 9}
 
 
-def test_the_guided_term_may_have_a_temperature_of_its_own():
-    method, batch = tiny.s2bnn("contrastive_guided", temperature=0.3), tiny.batch()
-    for own, expected in ((None, 0.3), (0.7, 0.7)):
-        twin = _twin("contrastive_guided", method, temperature=0.3, distillation_temperature=own)
-        target = unit_rows(method.networks["teacher_head"](method.networks["teacher"](batch["global"][:, 0])))
-        features = twin.networks["student"](batch["global"][:, 0], training=True)
-        query = unit_rows(twin.networks["student_head"](features))
-        terms = twin.loss_terms(batch)
-        np.testing.assert_allclose(
-            terms["distillation"], distillation_cross_entropy(target, query, expected), rtol=1e-5
-        )
-        np.testing.assert_allclose(terms["contrastive"], method.loss_terms(batch)["contrastive"], rtol=1e-5)
+@pytest.mark.parametrize(("own", "expected"), [(None, 0.3), (0.7, 0.7)])
+def test_the_guided_term_may_have_a_temperature_of_its_own(own, expected):
+    method = tiny.s2bnn("contrastive_guided", temperature=0.3, distillation_temperature=own)
+    batch, networks = tiny.batch(), method.networks
+
+    def embedding(encoder, head, view, training):
+        features = networks[encoder](batch["global"][:, view], training=training)
+        return unit_rows(networks[head](features, training=training))
+
+    query = embedding("student", "student_head", 0, True)
+    key = embedding("momentum_encoder", "momentum_head", 1, True)
+    target = embedding("teacher", "teacher_head", 0, False)
+    terms = method.loss_terms(batch)
+    np.testing.assert_allclose(terms["contrastive"], info_nce(query, key, method.queue.keys, 0.3), rtol=1e-5)
+    loss = distillation_cross_entropy(target, query, expected)
+    entropy = np.mean(distillation_cross_entropy(target, target, expected))
+    np.testing.assert_allclose(terms["distillation"], loss, rtol=1e-5)
+    assert float(terms["target_entropy"]) == pytest.approx(entropy, rel=1e-5)
+    assert np.mean(terms["distillation_kl"]) == pytest.approx(np.mean(loss) - entropy, abs=1e-5)
+
+
+@pytest.mark.parametrize("clip", [None, 0.1])
+def test_gradients_are_told_by_network_and_clipped_together(clip):
+    method = tiny.s2bnn("contrastive_guided", optimizer=SGD(1.0, momentum=0.0), gradient_clip=clip)
+    networks = {"feature_extractor": method.networks["student"], "head": method.networks["student_head"]}
+    before = {group: tiny.parameters(network) for group, network in networks.items()}
+    told = tiny.trained(method, [tiny.batch()])[0]
+    norms = np.array([told[f"gradient_norm/{group}"] for group in networks])
+    steps = []
+    for group, network in networks.items():
+        after = tiny.parameters(network)
+        steps.append(sum(np.sum(np.square(after[key] - before[group][key])) for key in after) ** 0.5)
+    whole = np.linalg.norm(norms)
+    assert abs(norms[0] - norms[1]) > 0.01 * whole > 0.01 * 0.1
+    np.testing.assert_allclose(steps, norms * (1 if clip is None else clip / whole), rtol=1e-3)
 
 
 def test_products():

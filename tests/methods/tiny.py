@@ -107,7 +107,7 @@ def s2bnn(scheme, batch_norm=True, synchronized=False, optimizer=None, make=None
         arguments.setdefault("queue_size", 16)
     if scheme != "contrastive":
         networks["teacher"] = encoder("teacher", teacher, batch_norm, synchronized)
-        networks["teacher_head"] = mlp_head("teacher_head", teacher, [9], 5, batch_norm=False)
+        networks["teacher_head"] = mlp_head("teacher_head", teacher, [9], 5, batch_norm, synchronized=synchronized)
     method = S2BNN(scheme=scheme, **networks, **arguments)
     method.compile(optimizer or SGD(0.1))
     return method
