@@ -160,7 +160,8 @@ def _binarization(name: str, given: str | None) -> str:
     if given is None and allowed:
         raise ValueError(
             f"its tensors do not tell whether this {name} is of step 1 (binary activations) or of step 2 (binary "
-            "weights too): say so with `binarization`, activations or full"
+            "weights too): say so with `binarization`, activations or full, which is a flag of "
+            "`python -m larq_ssl.experiments.import_torch`"
         )
     return given or "none"
 

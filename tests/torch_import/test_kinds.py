@@ -582,7 +582,11 @@ REFUSED = {
         {},
         "its student_head has no tensor for 'dense1/bias'",
     ),
-    "a binary network of unknown step": (lambda: s2bnn(), {}, "do not tell whether this reactnet_a is of step 1"),
+    "a binary network of unknown step": (
+        lambda: s2bnn(),
+        {},
+        "whether this reactnet_a is of step 1 .* a flag of `python -m larq_ssl.experiments.import_torch`",
+    ),
     "binary steps of a float network": (
         lambda: resnet_18(),
         {"binarization": "full"},
