@@ -37,6 +37,7 @@ for name in {names}:
         told["folder"] = str(stages.run_folder("{command}").path)
         views.policy(FLAGS.views, FLAGS.image_size)
         data = training.Data(None, None, steps_per_epoch=100)
+        told["rates"] = [float(training.learning_rate(data)(step)) for step in (0, data.total_steps - 1)]
         told["optimizer"] = type(training.optimizer(data)).__name__
         told["binarizations"] = ARCHITECTURES[FLAGS.encoder].binarizations
         if "{command}" == "bssl":
@@ -153,6 +154,7 @@ def test_s2bnn_is_as_published(scheme, arm, parsed):
     if scheme != "guided":
         published |= {"queue_size": 65536, "momentum": 0.999, "batch_norm_groups": 8}
     assert {name: told[name] for name in published} == published
+    assert told["rates"] == pytest.approx([3e-4, 3e-4 / 200], rel=1e-4)
 
 
 @pytest.mark.parametrize("arm", ["stage1", "stage2", "one_stage"])

@@ -26,6 +26,29 @@ FLOAT = (*GUIDED, "--binarization=none", "--encoder=resnet_18", "--stem=cifar", 
 TEACHER = "--teacher=s2bnn/teacher"
 STEPS = 4
 
+# What flags and method are without a recipe, by scheme; nothing is built.
+BARE = """
+import json
+from unittest import mock
+from absl import flags
+from absl.testing import flagsaver
+from larq_ssl.experiments import contrast_flags, s2bnn
+
+FLAGS, report = flags.FLAGS, {{}}
+FLAGS.mark_as_parsed()
+networks = lambda before, *heads: [(None, None)] * len(heads)
+for scheme in s2bnn.SCHEMES:
+    with (
+        flagsaver.flagsaver(),
+        mock.patch.object(contrast_flags, "networks", networks),
+        mock.patch.object(s2bnn, "S2BNN", lambda *_, **arguments: arguments),
+    ):
+        FLAGS(["s2bnn", f"--scheme={{scheme}}", *{typed}])
+        s2bnn.complete_flags()
+        report[scheme] = {{"flags": {{name: FLAGS[name].value for name in FLAGS}}, "method": s2bnn.build(None, None)}}
+print(json.dumps(report, default=str))
+"""
+
 
 class Runs:
     """Stage 2 of both terms, after a stage 1 that was imported, and a guided network."""
@@ -66,6 +89,12 @@ class Runs:
         return RunFolder(self.commands.folder / "s2bnn" / name)
 
 
+def bare(commands, *typed) -> dict[str, dict]:
+    done = commands.python(BARE.format(typed=list(typed)))
+    assert done.code == 0, done.err
+    return json.loads(done.out.splitlines()[-1])
+
+
 @pytest.fixture(scope="module")
 def runs(commands) -> Runs:
     return Runs(commands)
@@ -80,6 +109,30 @@ def state(run: RunFolder, step: int = STEPS) -> dict[str, np.ndarray]:
     reader = tf.train.load_checkpoint(str(run.checkpoints / f"step-{step:09d}" / "state"))
     names = [name for name in reader.get_variable_to_shape_map() if name != "_CHECKPOINTABLE_OBJECT_GRAPH"]
     return {name: np.asarray(reader.get_tensor(name)) for name in names}
+
+
+def test_without_a_recipe_flags_are_those_of_the_released_commands(commands):
+    decays = {"contrastive": 1e-4, "contrastive_guided": 0.0, "guided": 0.0}
+    report = bare(commands)
+    assert report.keys() == decays.keys()
+    for scheme, told in report.items():
+        expected = {"encoder": "reactnet_a", "views": "s2bnn", "optimizer": "adam", "lr": 3e-4, "schedule": "linear"}
+        expected |= {"weight_decay": decays[scheme], "temperature": 0.2, "embedding_dim": 128, "hidden_dim": None}
+        assert {name: told["flags"][name] for name in expected} == expected
+        contrast = {"queue_size": 65536, "momentum": 0.999, "batch_norm_groups": 1, "seed": 0}
+        assert {name: told["method"].get(name) for name in contrast} == (
+            dict.fromkeys(contrast) if scheme == "guided" else contrast
+        )
+
+
+def test_typed_flags_reach_the_method(commands):
+    typed = {"temperature": 0.3, "gradient_clip": 0.5, "accumulate": 2}
+    report = bare(commands, *(f"--{name}={value}" for name, value in typed.items()), "--weight_decay=0.01", "--seed=3")
+    for scheme, told in report.items():
+        assert {name: told["method"][name] for name in typed} == typed
+        assert told["method"]["distillation_temperature"] is None
+        assert told["method"].get("seed") == (None if scheme == "guided" else 3)
+        assert told["flags"]["weight_decay"] == 0.01
 
 
 def test_a_run_holds_what_its_scheme_makes(runs):
