@@ -29,7 +29,9 @@ def arguments() -> dict[str, Any]:
     return {**{name: FLAGS[name].value for name in DEFAULTS}, "seed": FLAGS.seed}
 
 
-def networks(before: RunFolder | None, *heads: str) -> list[tuple[models.Encoder, tf.keras.Sequential]]:
+def networks(
+    before: RunFolder | None, *heads: str, kernel_initializer: str = "pytorch"
+) -> list[tuple[models.Encoder, tf.keras.Sequential]]:
     """An encoder and a projection head for each name of a head, as the flags (and stage 1) describe them."""
     encoders = [stages.student(before) for _ in heads]
     dim = encoders[0].feature_dim
@@ -40,7 +42,7 @@ def networks(before: RunFolder | None, *heads: str) -> list[tuple[models.Encoder
             [FLAGS.hidden_dim or dim],
             FLAGS.embedding_dim,
             batch_norm=False,
-            kernel_initializer="pytorch",
+            kernel_initializer=kernel_initializer,
         )
         for name in heads
     ]

@@ -4,10 +4,10 @@ import signal
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from larq_ssl.experiments.common import SIGTERM_EXIT
 from larq_ssl.experiments.run_folder import RunFolder
+from tests.experiments import saved
 
 TINY = (
     *("dino", "--deterministic", "--epochs=2", "--steps_per_epoch=2", "--batch_size=16", "--width=0.125"),
@@ -27,19 +27,8 @@ def stages(commands) -> list[RunFolder]:
     return folders
 
 
-def _arrays(file) -> dict[str, np.ndarray]:
-    with np.load(file) as held:
-        return dict(held)
-
-
-def _state(run: RunFolder, step: int) -> dict[str, np.ndarray]:
-    reader = tf.train.load_checkpoint(str(run.checkpoints / f"step-{step:09d}" / "state"))
-    names = [name for name in reader.get_variable_to_shape_map() if name != "_CHECKPOINTABLE_OBJECT_GRAPH"]
-    return {name: np.asarray(reader.get_tensor(name)) for name in names}
-
-
 def _last_layer(run: RunFolder, step: int, head: str) -> np.ndarray:
-    state = _state(run, step)
+    state = saved.state(run, step)
     named = [key.partition("/v/.ATTRIBUTES")[0] for key in state if key.endswith("/v/.ATTRIBUTES/VARIABLE_VALUE")]
     (name,) = (key for key in named if key.startswith(f"method/networks/{head}/") and "OPTIMIZER" not in key)
     return state[f"{name}/v/.ATTRIBUTES/VARIABLE_VALUE"]
@@ -51,7 +40,7 @@ def test_a_run_holds_networks_heads_and_the_centre(stages):
         assert found == {
             *("encoders/student", "encoders/ema", "heads/student_head", "heads/momentum_head", "memories/center.npz")
         }
-        assert np.any(_arrays(run.memory("center"))["mean"])
+        assert np.any(saved.arrays(run.memory("center"))["mean"])
         assert {"dino", "probe_accuracy", "momentum", "teacher_temperature"} <= run.results()["metrics"].keys()
 
 
@@ -62,15 +51,12 @@ def test_stage_2_goes_on_with_everything(commands, stages):
     done = commands.run(*TINY, "--stage=2", *rest)
     assert done.code == 0, done.err
     for name in ("student_head", "momentum_head"):
-        before, after = _arrays(stages[0].head(name)), _arrays(still.head(name))
-        for key in before:
-            assert "moving" in key or np.array_equal(before[key], after[key]), key
-    np.testing.assert_array_equal(_arrays(still.memory("center"))["mean"], _arrays(stages[0].memory("center"))["mean"])
+        saved.assert_equal_parameters(stages[0].head(name), still.head(name))
+    np.testing.assert_array_equal(
+        saved.arrays(still.memory("center"))["mean"], saved.arrays(stages[0].memory("center"))["mean"]
+    )
     for name in ("student", "ema"):
-        before, after = (_arrays(run.encoder(name) / "weights.npz") for run in (stages[0], still))
-        assert any("moving" not in key for key in before)
-        for key in before:
-            assert "moving" in key or np.array_equal(before[key], after[key]), key
+        saved.assert_equal_parameters(*(run.encoder(name) / "weights.npz" for run in (stages[0], still)))
 
 
 def test_the_last_layer_is_frozen_in_the_first_epoch(stages):
@@ -101,7 +87,4 @@ def test_a_stopped_run_ends_as_one_that_was_not(commands, stages, stop):
     first = commands.run(*command, kill=(number, "step", step))
     assert first.code == (SIGTERM_EXIT if number == signal.SIGTERM else -signal.SIGKILL)
     assert commands.run(*command).code == 0
-    whole, resumed = _state(stages[0], STEPS), _state(run, STEPS)
-    assert whole.keys() == resumed.keys()
-    for name, array in whole.items():
-        assert array.tobytes() == resumed[name].tobytes(), name
+    saved.assert_equal_states(stages[0], run, STEPS)

@@ -157,6 +157,24 @@ def test_s2bnn_is_as_published(scheme, arm, parsed):
     assert told["rates"] == pytest.approx([3e-4, 3e-4 / 200], rel=1e-4)
 
 
+@pytest.mark.parametrize("encoder", ["mobilenet_v2", "resnet_18", "resnet_34", "resnet_50"])
+@pytest.mark.parametrize(("arm", "views", "alpha"), [("baseline", "dino_convnet", None), ("sslight", "sslight", 0.4)])
+def test_moco_star_is_as_published(arm, views, alpha, encoder, parsed):
+    told = parsed[f"imagenet/moco_star_{arm}_{encoder}"]
+    published = {
+        **{"encoder": encoder, "binarization": "none", "image_size": 224, "views": views, "alpha": alpha},
+        **{"queue_size": 65536, "momentum": 0.999, "temperature": 0.2, "hidden_dim": 2048, "embedding_dim": 128},
+        **{"optimizer": "LARS", "lr": 0.48 * 1024 / 256, "min_lr": 0.0048, "weight_decay": 1e-6},
+        **{"warmup_epochs": 10, "warmup_lr": 0, "schedule": "cosine", "epochs": 200, "batch_size": 1024},
+        **{"sync_batch_norm": True, "batch_norm_groups": 1, "gradient_clip": None, "local_views": None},
+    }
+    assert {name: told[name] for name in published} == published
+    alone = parsed["imagenet/moco_star_global_only_mobilenet_v2"]
+    differ = {name for name in published if alone[name] != parsed["imagenet/moco_star_baseline_mobilenet_v2"][name]}
+    assert differ == {"local_views"}
+    assert alone["local_views"] == 0
+
+
 @pytest.mark.parametrize("arm", ["stage1", "stage2", "one_stage"])
 @pytest.mark.parametrize("scheme", ["contrastive", "contrastive_guided", "guided"])
 def test_the_methods_that_a_study_compares_train_the_same_student_on_the_same_images(scheme, arm, parsed):
