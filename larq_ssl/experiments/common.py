@@ -91,8 +91,10 @@ def recipe_file(name: str) -> pathlib.Path:
     folder = recipes_folder()
     file = folder / f"{name}.flags"
     if not file.is_file():
-        known = sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.glob("*/*.flags"))
-        raise ValueError(f"--recipe must be one of {', '.join(known)}, got {name!r}.")
+        beside = [path.with_suffix("") for path in file.parent.glob("*.flags")]
+        known = sorted(path.relative_to(folder).as_posix() for path in beside or folder.glob("*/"))
+        what = "" if beside else "in a folder that is "
+        raise ValueError(f"--recipe must be {what}one of {', '.join(known)}, got {name!r}.")
     return file
 
 

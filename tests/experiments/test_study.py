@@ -16,7 +16,8 @@ from larq_ssl.experiments import study
 
 flags.FLAGS(["study", *{typed}])
 told = study.commands(pathlib.Path("out/seed1"), 1)
-print(json.dumps([[name, study.title(name), *command] for name, command in told.items()]))
+titles = {{run: (title, which) for title, (run, which) in study.titled({{name: name for name in told}}).items()}}
+print(json.dumps([[name, *titles[name], *command] for name, command in told.items()]))
 """
 
 
@@ -29,12 +30,12 @@ def told(commands, *typed: str) -> list[list[str]]:
 def test_the_demonstration_is_a_teacher_and_two_stages_of_bssl(commands):
     teacher = "out/seed1/teacher"
     arms = [
-        [f"stage{n}", f"BSSL stage {n}", "bssl", f"--recipe=digits/bssl_stage{n}", f"--teacher={teacher}"]
+        [f"stage{n}", f"BSSL stage {n}", "student", "bssl", f"--recipe=digits/bssl_stage{n}", f"--teacher={teacher}"]
         for n in (1, 2)
     ]
     assert told(commands) == [
         [
-            *("teacher", "float teacher (MoCo v2)", "moco", "--recipe=digits/moco"),
+            *("teacher", "float teacher (MoCo v2)", "student", "moco", "--recipe=digits/moco"),
             *(f"--workdir={teacher}", "--seed=1"),
         ],
         *([*arm, f"--workdir=out/seed1/{arm[0]}", "--seed=1"] for arm in arms),
@@ -43,12 +44,13 @@ def test_the_demonstration_is_a_teacher_and_two_stages_of_bssl(commands):
 
 def test_methods_have_the_same_arms_and_teacher(commands):
     typed = (f"--methods={METHODS}", "--arms=stage1,stage2,one_stage", "--recipes=cifar10", "--shared_teacher")
-    (_, _, *teacher), *arms = told(commands, *typed, "--preset=released", "--dataset=folder", "--data_dir=images")
+    (_, _, _, *teacher), *arms = told(commands, *typed, "--preset=released", "--dataset=folder", "--data_dir=images")
     assert teacher[-4:] == ["--workdir=out/seed0/teacher", "--dataset=folder", "--data_dir=images", "--seed=0"]
     assert len(arms) == 12
     assert len({name for name, *_ in arms}) == len({title for _, title, *_ in arms}) == 12
     assert ["s2bnn_guided/one_stage", "S2-BNN guided in one stage"] in [arm[:2] for arm in arms]
-    for name, title, experiment, recipe, *others in arms:
+    for name, title, probed, experiment, recipe, *others in arms:
+        assert probed == "student"
         bssl = title.startswith("BSSL")
         assert experiment == ("bssl" if bssl else "s2bnn")
         assert (RECIPES / f"{recipe.removeprefix('--recipe=')}.flags").is_file()
@@ -60,17 +62,35 @@ def test_methods_have_the_same_arms_and_teacher(commands):
         assert others[-3:] == ["--dataset=folder", "--data_dir=images", "--seed=1"]
 
 
+def test_methods_with_multi_crop_train_float_and_binary_networks_without_a_teacher(commands):
+    methods = [f"{method}_{views}" for method in ("dino", "swav", "moco_star") for views in ("baseline", "sslight")]
+    arms = told(commands, f"--methods={','.join(methods)}", "--arms=float,one_stage", "--recipes=cifar10")
+    assert [arm[0] for arm in arms] == [f"{method}/{arm}" for method in methods for arm in ("float", "one_stage")]
+    titles = [arm[1] for arm in arms]
+    assert titles[:2] == ["DINO float, baseline", "DINO in one stage, baseline"]
+    assert titles[-1] == "MoCo-v2* in one stage, SSLight views"
+    for name, _, probed, experiment, recipe, *others in arms:
+        assert probed == ("ema" if name.startswith("dino") else "student")
+        assert name.startswith(f"{experiment}_")
+        assert recipe == "--recipe=cifar10/" + name.replace("/float", "").replace("/", "_")
+        assert (RECIPES / f"{recipe.removeprefix('--recipe=')}.flags").is_file()
+        assert others == [f"--workdir=out/seed1/{name}", "--seed=1"]
+
+
 EVALUATE = """
 import json, pathlib, types
-from absl import flags
-from larq_ssl.experiments import study
+from larq_ssl.experiments import study_table as study
 
-flags.FLAGS(["study", "--methods=bssl,s2bnn_guided"])
 folder = pathlib.Path("{folder}")
 folder.mkdir()
-study.load_encoder = lambda path: path
-study.encoder_hash = str
-study.untrained = lambda *_: "untrained"
+
+def encoder(name):
+    kind = "full" if "stage" in name else "none"
+    return types.SimpleNamespace(name=name, spec=types.SimpleNamespace(binarization=kind))
+
+study.load_encoder = encoder
+study.encoder_hash = lambda encoder: encoder.name
+study.untrained = lambda like, *_: encoder(f"like {{like.name}}")
 study.datasets = types.SimpleNamespace(load_dataset=lambda *_, **__: None)
 measured = []
 
@@ -78,48 +98,61 @@ def measure(name, images, encoder, size, picture):
     measured.append([name, picture is not None])
     if len(measured) == {killed}:
         raise KeyboardInterrupt
-    return {{"encoder": name, **({{}} if encoder is None else {{"encoder_hash": str(encoder)}}), "knn": len(measured)}}
+    return {{"encoder": name, **({{}} if encoder is None else {{"encoder_hash": encoder.name}}), "knn": len(measured)}}
 
 study._measure = measure
 told = {{"dataset": "digits", "image_size": "8"}}
 
 def run(name):
-    return types.SimpleNamespace(
-        results=lambda: {{"encoders": {{"student": name}}}}, flags=lambda: told, encoder=lambda _: name
-    )
+    encoders = {{which: f"{{which}} of {{name}}" for which in ("student", "ema")}}
+    return types.SimpleNamespace(results=lambda: {{"encoders": encoders}}, flags=lambda: told, encoder=encoders.get)
 
-runs = {{name: run(name) for name in ("teacher", *study.arms())}}
+which = {{"teacher": "student", "plain": "ema", "stage": "student"}}
+runs = {{name: (run(name), which[name]) for name in {names}}}
 try:
-    study.evaluate(folder, 0, runs)
+    study.evaluate(folder, 0, runs, "teacher")
 except KeyboardInterrupt:
     pass
-rows = study.evaluate(folder, 0, runs)
+rows = study.evaluate(folder, 0, runs, "teacher")
 count = len(measured)
-assert study.evaluate(folder, 0, runs) == rows
+assert study.evaluate(folder, 0, runs, "teacher") == rows
 assert len(measured) == count
-print(json.dumps([measured, [row["encoder"] for row in rows]]))
+print(json.dumps([measured, [[row["encoder"], row.get("encoder_hash")] for row in rows]]))
 """
 
 
-@pytest.mark.parametrize("killed", [4, 7])
-def test_a_killed_study_measures_nothing_twice(commands, killed, tmp_path):
-    done = commands.python(EVALUATE.format(folder=tmp_path / "seed0", killed=killed))
+def evaluated(commands, folder: pathlib.Path, killed: int, *names: str) -> tuple[list, list]:
+    done = commands.python(EVALUATE.format(folder=folder, killed=killed, names=list(names)))
     assert done.code == 0, done.err
-    measured, rows = json.loads(done.out.splitlines()[-1])
-    expected = [
-        *("raw pixels", "untrained binary network", "float teacher (MoCo v2)", "BSSL stage 1", "BSSL stage 2"),
-        *("S2-BNN guided stage 1", "S2-BNN guided stage 2"),
+    return tuple(json.loads(done.out.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("killed", [3, 6])
+def test_a_killed_study_measures_nothing_twice(commands, killed, tmp_path):
+    measured, rows = evaluated(commands, tmp_path / "seed0", killed, "teacher", "plain", "stage")
+    assert rows == [
+        ["raw pixels", None],
+        ["untrained float network", "like ema of plain"],
+        ["untrained binary network", "like student of stage"],
+        ["teacher", "student of teacher"],
+        ["plain", "ema of plain"],
+        ["stage", "student of stage"],
     ]
-    assert rows == expected
-    names = [name for name, _ in measured]
+    names, expected = [name for name, _ in measured], [name for name, _ in rows]
     assert names == [*expected[:killed], *expected[killed - 1 :]]
-    assert [name for name, picture in measured if picture] == [expected[-1]] * names.count(expected[-1])
+    assert [name for name, picture in measured if picture] == ["stage"] * names.count("stage")
+
+
+def test_there_is_no_untrained_teacher(commands, tmp_path):
+    _, rows = evaluated(commands, tmp_path / "seed0", 0, "teacher", "stage")
+    assert [name for name, _ in rows] == ["raw pixels", "untrained binary network", "teacher", "stage"]
 
 
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
-        ("--arms=stage3", "--arms must be some of stage1, stage2, one_stage, got stage3."),
+        ("--arms=stage3", "--arms must be some of float, stage1, stage2, one_stage, got stage3."),
+        ("--arms=float", "--methods=bssl has no --arms=float with --recipes=digits: there is no recipe digits/bssl."),
         ("--methods=bssl,moco", "--methods must be some of bssl, s2bnn_contrastive, .*, got bssl,moco."),
     ],
 )
