@@ -1,7 +1,8 @@
 """Multi-crop policies: two global views and several local ones, as ops of a method and numbers of crops.
 
 The numbers have the names of SSLight: global crops of area `(S_g, 1)`, resized to GC = 224 pixels, local crops of area
-`(0.05, S_l)`, resized to LC, N_l of them. At another image size LC is in proportion.
+`(0.05, S_l)`, resized to LC, N_l of them. At another image size LC is in proportion. SSLight's own also have its
+alpha, the share of the pairs of global views in the loss.
 
 Differences from the papers: images of 32 pixels are not blurred and those of digits neither flipped nor coloured; SwAV
 publishes its own policy with bilinear crops, SSLight all of its with bicubic ones.
@@ -33,6 +34,7 @@ class MultiCrop:
         local_size: LC where the global views have 224 pixels.
         local_views: N_l.
         smallest_local: Lower end of the local crops' area.
+        alpha: Share of the pairs of global views in the loss; `None`: all pairs count alike.
     """
 
     intensity: Callable[[int], Intensity]
@@ -41,6 +43,7 @@ class MultiCrop:
     local_size: int = 96
     local_views: int = 6
     smallest_local: float = 0.05
+    alpha: float | None = None
 
     def policy(self, name: str, image_size: int) -> ViewPolicy:
         """The policy under a name, for global views of a size."""
@@ -51,6 +54,7 @@ class MultiCrop:
             name,
             tuple(dataclasses.replace(view, crop_scale=(self.smallest_global, 1.0)) for view in both),
             (small,) * self.local_views,
+            self.alpha,
         )
 
 
@@ -109,14 +113,14 @@ MULTI_CROPS = {
     "dino": MultiCrop(_dino, 0.4, 0.4, local_views=8),
     "dino_convnet": MultiCrop(_dino, 0.14, 0.14),
     "dino_vit": MultiCrop(_dino, 0.25, 0.25, local_views=10),
-    "sslight": MultiCrop(_dino, 0.3, 0.3, local_size=128),
-    "sslight_vit": MultiCrop(_dino, 0.3, 0.3, local_size=128, local_views=10),
+    "sslight": MultiCrop(_dino, 0.3, 0.3, local_size=128, alpha=0.4),
+    "sslight_vit": MultiCrop(_dino, 0.3, 0.3, local_size=128, local_views=10, alpha=0.4),
     "swav": MultiCrop(_swav, 0.14, 0.14),
     "swav_global": MultiCrop(_swav, 0.08, local_views=0),
     "sslight_swav_baseline": MultiCrop(_swav_bicubic, 0.14, 0.14),
-    "sslight_swav": MultiCrop(_swav_bicubic, 0.3, 0.3, local_size=128),
+    "sslight_swav": MultiCrop(_swav_bicubic, 0.3, 0.3, local_size=128, alpha=0.4),
     "cifar_multi_crop": MultiCrop(_cifar, 0.14, 0.14),
-    "cifar_multi_crop_sslight": MultiCrop(_cifar, 0.3, 0.3, local_size=128),
+    "cifar_multi_crop_sslight": MultiCrop(_cifar, 0.3, 0.3, local_size=128, alpha=0.4),
     # A small part of a digit may be of any digit, so parts are large; they keep about the pixel scale of the wholes.
     "digits_multi_crop": MultiCrop(_digits, 0.5, 0.5, local_size=160, local_views=4, smallest_local=0.2),
 }

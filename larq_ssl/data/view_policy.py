@@ -67,11 +67,14 @@ class ViewPolicy:
         name: Name of the policy.
         global_views: Views of the first size; all of one size.
         local_views: Views of another size (multi-crop), all of one size. They are numbered after the global views.
+        alpha: Share of the pairs of two global views in the loss that the policy is published with, where a method
+            compares views by pairs; `None`: all pairs count alike. See `larq_ssl.losses.view_pairs`.
     """
 
     name: str
     global_views: tuple[View, ...]
     local_views: tuple[View, ...] = ()
+    alpha: float | None = None
 
     def __post_init__(self) -> None:
         if not self.global_views:
@@ -79,6 +82,8 @@ class ViewPolicy:
         for name in ("global_views", "local_views"):
             if len({view.size for view in getattr(self, name)}) > 1:
                 raise ValueError(f"{name} differ in size: all views of one group must have one size")
+        if self.alpha is not None and not 0.0 <= self.alpha <= 1.0:
+            raise ValueError(f"alpha is {self.alpha}: it must lie in [0, 1]")
 
     def first(self, count: int) -> "ViewPolicy":
         """The same policy with its first global views alone: the same pixels of these, and no work for the others.
@@ -128,6 +133,7 @@ class ViewPolicy:
             self,
             global_views=tuple(_with_end(view, 0, smallest_global, "smallest_global") for view in self.global_views),
             local_views=tuple(_with_end(view, 1, largest_local, "largest_local") for view in local),
+            alpha=self.alpha if local else None,
         )
 
 

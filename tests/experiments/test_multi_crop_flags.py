@@ -86,5 +86,11 @@ def test_alpha_is_a_share_between_two_kinds_of_pairs(monkeypatch):
     absl_flags.DEFINE_float("alpha", 0.4, "", flag_values=told)
     told.mark_as_parsed()
     monkeypatch.setattr(multi_crop_flags, "FLAGS", told)
-    assert multi_crop_flags.alpha(views.policy("sslight", 32)) == 0.4
+    assert multi_crop_flags.alpha(views.policy("dino_convnet", 32)) == 0.4
     assert multi_crop_flags.alpha(views.policy("sslight", 32, local_views=0)) is None
+    told["alpha"].value = 0.2
+    assert multi_crop_flags.alpha(views.policy("sslight", 32)) == 0.2
+    told["alpha"].value = None
+    assert multi_crop_flags.alpha(views.policy("sslight", 32, local_views=4)) == 0.4
+    assert multi_crop_flags.alpha(views.policy("sslight", 32, local_views=0)) is None
+    assert multi_crop_flags.alpha(views.policy("dino_convnet", 32)) is None

@@ -28,25 +28,25 @@ DINO = (
 )
 SSLIGHT_SWAV = (dataclasses.replace(PLAIN, jitter=(0.8, 0.8, 0.8, 0.2)),) * 3
 SWAV = (dataclasses.replace(SSLIGHT_SWAV[0], interpolation="bilinear"),) * 3
-# Ops, S_g, S_l, LC and N_l: released code of DINO and SwAV; SSLight, Table 8 and released settings.
+# Ops, S_g, S_l, LC, N_l and alpha: released code of DINO and SwAV; SSLight, Table 8 and released settings.
 PUBLISHED = {
-    "dino": (DINO, 0.4, 0.4, 96, 8),
-    "dino_convnet": (DINO, 0.14, 0.14, 96, 6),
-    "dino_vit": (DINO, 0.25, 0.25, 96, 10),
-    "sslight": (DINO, 0.3, 0.3, 128, 6),
-    "sslight_vit": (DINO, 0.3, 0.3, 128, 10),
-    "swav": (SWAV, 0.14, 0.14, 96, 6),
-    "sslight_swav_baseline": (SSLIGHT_SWAV, 0.14, 0.14, 96, 6),
-    "sslight_swav": (SSLIGHT_SWAV, 0.3, 0.3, 128, 6),
+    "dino": (DINO, 0.4, 0.4, 96, 8, None),
+    "dino_convnet": (DINO, 0.14, 0.14, 96, 6, None),
+    "dino_vit": (DINO, 0.25, 0.25, 96, 10, None),
+    "sslight": (DINO, 0.3, 0.3, 128, 6, 0.4),
+    "sslight_vit": (DINO, 0.3, 0.3, 128, 10, 0.4),
+    "swav": (SWAV, 0.14, 0.14, 96, 6, None),
+    "sslight_swav_baseline": (SSLIGHT_SWAV, 0.14, 0.14, 96, 6, None),
+    "sslight_swav": (SSLIGHT_SWAV, 0.3, 0.3, 128, 6, 0.4),
 }
 WITH_LOCAL = sorted(name for name, crops in MULTI_CROPS.items() if crops.local_views)
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
 def test_policy_is_as_published(name):
-    (first, second, local), smallest, largest, size, count = PUBLISHED[name]
+    (first, second, local), smallest, largest, size, count, alpha = PUBLISHED[name]
     found = policy(name, 224)
-    assert found.name == name
+    assert (found.name, found.alpha) == (name, alpha)
     assert found.global_views == tuple(
         dataclasses.replace(view, size=224, crop_scale=(smallest, 1.0)) for view in (first, second)
     )
