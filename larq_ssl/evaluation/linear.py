@@ -81,7 +81,8 @@ class LinearResult:
     # Arguments
         metrics: For the chosen learning rate `last/top1`, `last/top5`, `best/top1`, `best/top5`, `best/epoch`
             (from 1) and `learning_rate`; the same of each rate as `lr_<rate>/last/top1` etc., with
-            `lr_<rate>/diverged` 0 or 1.
+            `lr_<rate>/diverged` 0 or 1. With images held out `validation/last/top1` etc., the accuracies on
+            those at the chosen rate.
         predictions: Int64 array `[test images]`: of the chosen rate after the last epoch.
         learning_rate: The chosen one.
     """
@@ -145,6 +146,8 @@ def linear(
             progress(epoch + 1, config.epochs)
     reported = np.stack(history["test"])
     metrics, chosen = _metrics(config, reported, np.stack(history.get("validation", reported)), sweep.diverged)
+    if validation is not None:
+        metrics |= _of_chosen(np.stack(history["validation"])[:, chosen], int(metrics["best/epoch"]))
     predictions = sweep.predictions(tests["test"][0])[:, chosen].numpy()
     return LinearResult(metrics, predictions, config.learning_rates[chosen])
 
@@ -251,3 +254,13 @@ def _metrics(
     for rate, values in zip(config.learning_rates, per_rate, strict=True):
         metrics.update({f"lr_{rate:g}/{name}": value for name, value in values.items()})
     return {name: float(value) for name, value in metrics.items()}, int(chosen)
+
+
+def _of_chosen(held_out: np.ndarray, best_epoch: int) -> dict[str, float]:
+    """Metrics of images held out, from accuracies `[epochs, 2]` at the chosen rate; `best_epoch` counts from 1."""
+    epochs = {"last": -1, "best": best_epoch - 1}
+    return {
+        f"validation/{name}/top{top}": float(held_out[epoch, column])
+        for name, epoch in epochs.items()
+        for column, top in enumerate((1, 5))
+    }

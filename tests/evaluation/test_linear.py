@@ -207,6 +207,18 @@ def test_validation_decides_and_the_test_set_is_only_reported():
     assert linear(train, turned, 2, preset).learning_rate == 1e-9
 
 
+def test_accuracies_on_images_held_out_are_those_of_a_test_set_of_them():
+    train, test = blobs(200, noise=1.5), blobs(100, noise=1.5, seed=1)
+    train, validation = holdout(train, 10)
+    preset = LinearPreset("test", (0.01, 1.0), epochs=6)
+    told = linear(train, test, 6, preset, validation=validation).metrics
+    alone = linear(train, validation, 6, preset, validation=validation).metrics
+    names = [f"{epoch}/top{top}" for epoch in ("last", "best") for top in (1, 5)]
+    assert {name: told[f"validation/{name}"] for name in names} == {name: alone[name] for name in names}
+    assert told["last/top1"] != told["validation/last/top1"]
+    assert not any(name.startswith("validation/") for name in linear(train, test, 6, preset).metrics)
+
+
 def test_mistakes_are_named():
     train = blobs(20)
     with pytest.raises(ValueError, match="`preset` must be one of.*'bsll'"):
