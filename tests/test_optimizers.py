@@ -451,14 +451,57 @@ def test_configuration_after_training_is_still_plain_data():
     assert json.loads(json.dumps(optimizer.get_config()))["learning_rate"] == 0.25
 
 
-def test_presets_differ_only_as_said():
-    assert LARS.preset("burn", 0.1).weight_decay == 1e-6
-    assert Role.SLOPE in LARS.preset("burn", 0.1).trust_roles
-    assert Role.THRESHOLD not in LARS.preset("burn", 0.1).trust_roles
-    assert Role.DEPTHWISE not in LARS.preset("sslight", 0.1).decay_roles
-    assert Role.DEPTHWISE in LARS.preset("sslight", 0.1).trust_roles
-    assert build_optimizer("lars_simclr", 0.1).weight_decay == 1e-4
-    assert build_optimizer("lars_simclr", 0.1, 0.0).weight_decay == 0
+_MATRICES = {"kernel", "depthwise", "prototypes", "last_layer"}
+_ALL = _MATRICES | {"bias", "norm", "threshold", "slope"}
+# Weight decay by default, roles that are decayed and, of LARS, those that are scaled.
+GROUPS = {
+    "adam": (0.0, _ALL, None),
+    "adamw": (0.0, _MATRICES, None),
+    "sgd": (0.0, _ALL, None),
+    "lars_burn": (1e-6, _MATRICES | {"slope"}, _MATRICES | {"slope"}),
+    "lars_simclr": (1e-4, _MATRICES - {"last_layer"}, _MATRICES - {"last_layer"}),
+    "lars_dino": (1e-6, _MATRICES, _MATRICES),
+    "lars_sslight": (1e-6, _MATRICES - {"depthwise"}, _MATRICES),
+    "lars_byol": (1.5e-6, _MATRICES, _MATRICES),
+    "lars_swav": (1e-6, _ALL, _ALL),
+}
+
+
+def test_there_is_a_row_for_each_optimizer():
+    assert set(GROUPS) == set(optimizers.OPTIMIZERS)
+    assert {role.value for role in Role} == _ALL
+
+
+@pytest.mark.parametrize("role", sorted(_ALL))
+@pytest.mark.parametrize("name", sorted(GROUPS))
+def test_decay_and_trust_of_each_role(name, role):
+    """By how far weights move along themselves, across their gradient, and by what a doubled gradient does."""
+    default, decayed, scaled = GROUPS[name]
+    assert build_optimizer(name, 0.1).weight_decay == default
+
+    def moved(gradient, decay):
+        variable = tf.Variable([3.0, 4.0])
+        optimizer = build_optimizer(name, 0.1, decay)
+        optimizer.set_roles([(variable, Role(role))])
+        optimizer.apply_gradients([(tf.constant(gradient), variable)])
+        return variable.numpy() - [3.0, 4.0]
+
+    along = [float(moved([0.4, -0.3], decay) @ [0.6, 0.8]) for decay in (0.0, 0.5)]
+    assert (along[1] < along[0] - 1e-5) == (role in decayed), along
+    assert build_optimizer(name, 0.1, 0.0).weight_decay == 0
+    if scaled is not None:
+        once, twice = moved([4.0, -3.0], 0.0), moved([8.0, -6.0], 0.0)
+        np.testing.assert_allclose(twice, once * (1 if role in scaled else 2), rtol=1e-5)
+
+
+def test_the_lars_of_swav_does_nothing_without_gradient():
+    """apex's LARC leaves a tensor alone, decay included, whose gradient is zero; the LARS of DINO decays it."""
+    for preset, expected in (("swav", 0.0), ("dino", -0.005)):
+        variable = tf.Variable([3.0, 4.0])
+        optimizer = LARS.preset(preset, 1.0, weight_decay=0.5)
+        optimizer.set_roles([(variable, Role.KERNEL)])
+        optimizer.apply_gradients([(tf.zeros(2), variable)])
+        np.testing.assert_allclose((variable.numpy() - [3.0, 4.0]) @ [0.6, 0.8], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize(

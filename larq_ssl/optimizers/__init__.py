@@ -33,8 +33,9 @@ def build_optimizer(
     """The optimizer of that name.
 
     # Arguments
-        name: One of `OPTIMIZERS`: `adam`, `adamw` (which decays no biases and norms, as DINO and SSLight have it),
-            `sgd` (momentum 0.9), or `lars_` and a preset (`lars_burn`, ...).
+        name: One of `OPTIMIZERS`: `adam`, `adamw` (which decays no biases and norms, as DINO and SSLight have it;
+            depthwise kernels, which SSLight does not decay, as DINO), `sgd` (momentum 0.9), or `lars_` and a
+            preset (`lars_burn`, ...).
         learning_rate: Number or schedule.
         weight_decay: Number or schedule; by default none, and for LARS that of the preset.
         options: Further arguments of the optimizer.
