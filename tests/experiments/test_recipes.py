@@ -1,75 +1,17 @@
 """Every recipe can be parsed by its command, fits together, and says what it costs and what it is to reach."""
 
-import json
 import pathlib
 import re
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[2] / "experiments" / "recipes"
-FILES = sorted(ROOT.rglob("*.flags"))
-NAMES = [file.relative_to(ROOT).with_suffix("").as_posix() for file in FILES]
-
-COMMANDS = ("bssl", "dino", "moco", "moco_star", "s2bnn", "swav")
-
-SWITCHES = ("train_teacher_head", "feature_source", "feature_scale", "teacher_batch_norm")
-
-# Parses recipes with the flags of a command and tries, without training, what the command would do with them.
-CHECK = """
-import json, sys
-from absl import flags
-from absl.testing import flagsaver
-from larq_ssl.data import views
-from larq_ssl.experiments import common, stages, training
-from larq_ssl.experiments import {command} as experiment
-from larq_ssl.models.registry import ARCHITECTURES
-
-FLAGS = flags.FLAGS
-FLAGS.mark_as_parsed()
-report = {{}}
-for name in {names}:
-    with flagsaver.flagsaver():
-        left = FLAGS(common.with_recipe(["{command}", f"--recipe={{name}}", *{typed}], None))
-        if "{command}" == "s2bnn":
-            experiment.complete_flags()
-        told = {{flag: FLAGS[flag].value for flag in FLAGS}}
-        told.update(left=left[1:], binarization=stages.binarization(), stage_name=stages.stage_name())
-        told["folder"] = str(stages.run_folder("{command}").path)
-        views.policy(FLAGS.views, FLAGS.image_size)
-        data = training.Data(None, None, steps_per_epoch=100)
-        told["rates"] = [float(training.learning_rate(data)(step)) for step in (0, data.total_steps - 1)]
-        told["optimizer"] = type(training.optimizer(data)).__name__
-        told["binarizations"] = ARCHITECTURES[FLAGS.encoder].binarizations
-        if "{command}" == "bssl":
-            balance = [told["balance" + part] for part in ("_start", "_end", "", "_interval")]
-            experiment.Balance(data.total_steps, *balance)
-            switches = {{key: told[key] for key in {switches}}}
-            told.update(vars(experiment.resolve_preset(FLAGS.preset, **switches)))
-        report[name] = told
-print(json.dumps(report, default=str))
-"""
-
-
-def command_of(name: str) -> str:
-    """The longest name of a command with which the recipe's begins."""
-    recipe = name.split("/")[1]
-    return max((command for command in COMMANDS if recipe == command or recipe.startswith(f"{command}_")), key=len)
-
-
-def parse(commands, command: str, names: list[str], *typed: str) -> dict[str, dict]:
-    code = CHECK.format(command=command, names=names, typed=list(typed), switches=SWITCHES)
-    done = commands.python(code)
-    assert done.code == 0, done.err
-    return json.loads(done.out.splitlines()[-1])
+from tests.experiments.recipes import COMMANDS, NAMES, ROOT, command_of, parse, parse_all
 
 
 @pytest.fixture(scope="module")
 def parsed(commands) -> dict[str, dict]:
     """What the flags are after each recipe."""
-    report: dict[str, dict] = {}
-    for command in sorted({command_of(name) for name in NAMES}):
-        report |= parse(commands, command, [name for name in NAMES if command_of(name) == command])
-    return report
+    return parse_all(commands, NAMES)
 
 
 def test_there_are_recipes_for_each_data_set():
@@ -155,24 +97,6 @@ def test_s2bnn_is_as_published(scheme, arm, parsed):
         published |= {"queue_size": 65536, "momentum": 0.999, "batch_norm_groups": 8}
     assert {name: told[name] for name in published} == published
     assert told["rates"] == pytest.approx([3e-4, 3e-4 / 200], rel=1e-4)
-
-
-@pytest.mark.parametrize("encoder", ["mobilenet_v2", "resnet_18", "resnet_34", "resnet_50"])
-@pytest.mark.parametrize(("arm", "views", "alpha"), [("baseline", "dino_convnet", None), ("sslight", "sslight", 0.4)])
-def test_moco_star_is_as_published(arm, views, alpha, encoder, parsed):
-    told = parsed[f"imagenet/moco_star_{arm}_{encoder}"]
-    published = {
-        **{"encoder": encoder, "binarization": "none", "image_size": 224, "views": views, "alpha": alpha},
-        **{"queue_size": 65536, "momentum": 0.999, "temperature": 0.2, "hidden_dim": 2048, "embedding_dim": 128},
-        **{"optimizer": "LARS", "lr": 0.48 * 1024 / 256, "min_lr": 0.0048, "weight_decay": 1e-6},
-        **{"warmup_epochs": 10, "warmup_lr": 0, "schedule": "cosine", "epochs": 200, "batch_size": 1024},
-        **{"sync_batch_norm": True, "batch_norm_groups": 1, "gradient_clip": None, "local_views": None},
-    }
-    assert {name: told[name] for name in published} == published
-    alone = parsed["imagenet/moco_star_global_only_mobilenet_v2"]
-    differ = {name for name in published if alone[name] != parsed["imagenet/moco_star_baseline_mobilenet_v2"][name]}
-    assert differ == {"local_views"}
-    assert alone["local_views"] == 0
 
 
 @pytest.mark.parametrize("arm", ["stage1", "stage2", "one_stage"])
