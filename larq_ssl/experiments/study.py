@@ -75,10 +75,10 @@ def train(folder: pathlib.Path, seed: int) -> dict[str, RunFolder]:
     return runs
 
 
-def titled(runs: Mapping[str, RunFolder]) -> dict[str, tuple[RunFolder, str]]:
-    """The runs by the names that the table gives them, each with its encoder that is probed."""
-    teacher = {_TEACHER: (runs["teacher"], "student")} if "teacher" in runs else {}
-    return teacher | {arm.title: (runs[arm.name], arm.encoder) for arm in arms()}
+def titled(runs: Mapping[str, RunFolder]) -> dict[str, RunFolder]:
+    """The runs by the names that the table gives them."""
+    titles = {"teacher": _TEACHER, **{arm.name: arm.title for arm in arms()}}
+    return {titles[name]: run for name, run in runs.items()}
 
 
 def check_flags() -> None:
@@ -116,10 +116,10 @@ def main() -> int:
     curves = [out / ("curves.png" if len(_METHODS.value) == 1 else f"curves_{name}.png") for name in _METHODS.value]
     for picture, method in zip(curves, _METHODS.value, strict=True):
         names = [_TEACHER, *(arm.title for arm in arms() if arm.method == method)]
-        logs = {name: runs[name][0].metrics_file for name in names if name in runs}
+        logs = {name: runs[name].metrics_file for name in names if name in runs}
         pictures.loss_curves(picture, logs, overwrite=True)
     common.say(f"\nAccuracies in percent, on images held out; {len(seeds)} seed(s).\n\n{text}\nPictures:")
-    *_, (last, _) = runs.values()
+    *_, last = runs.values()
     for picture in (*curves, folder / "confusion.png", last.path / "views.png"):
         common.say(f"  {picture}")
     common.say(f"All metrics over time: {sys.executable} -m tensorboard.main --logdir {out}")

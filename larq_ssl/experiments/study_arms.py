@@ -56,8 +56,3 @@ class Arm:
     @property
     def needs_teacher(self) -> bool:
         return not (self.method in _ALONE or self.command in _ALONE)
-
-    @property
-    def encoder(self) -> str:
-        """What is probed: of DINO the momentum network, as published, of the others the student."""
-        return "ema" if self.command == "dino" else "student"

@@ -29,29 +29,27 @@ _UNTRAINED = {
 }
 
 
-def evaluate(
-    folder: pathlib.Path, seed: int, runs: Mapping[str, tuple[RunFolder, str]], teacher: str | None = None
-) -> list[Row]:
+def evaluate(folder: pathlib.Path, seed: int, runs: Mapping[str, RunFolder], teacher: str | None = None) -> list[Row]:
     """All rows of the table for one seed, each measured once; draws the last run's confusion matrix.
 
     # Arguments
         folder: Of the seed; `rows.json` in it keeps what is measured.
         seed: Of the untrained networks.
-        runs: By the name that the table gives it, a run and which encoder of it is probed. Data set and size of the
-            images are those of the last.
+        runs: By the names that the table gives them. Of each the student is probed, of DINO too, as SSLight does.
+            Data set and size of the images are those of the last.
         teacher: The name of the run that is the teacher of the others: there is no untrained network of its kind.
     # Returns
         Accuracies and costs, in the order of the table.
     """
     file = folder / "rows.json"
-    measured = {name: run.results()["encoders"][which] for name, (run, which) in runs.items()}
+    measured = {name: run.results()["encoders"]["student"] for name, run in runs.items()}
     kept = json.loads(file.read_text()) if file.is_file() else {"rows": []}
     if kept.get("of") == measured:
         return kept["rows"]
     known = {(row["encoder"], row.get("encoder_hash")): row for row in kept["rows"]}
-    *_, (last, _) = runs.values()
+    *_, last = runs.values()
     images, size = _images(last.flags())
-    trained = {name: load_encoder(run.encoder(which)) for name, (run, which) in runs.items()}
+    trained = {name: load_encoder(run.encoder("student")) for name, run in runs.items()}
     kinds = [encoder for name, encoder in trained.items() if name != teacher] or list(trained.values())
     encoders: dict[str, Encoder | None] = {"raw pixels": None}
     encoders |= {name: untrained(like, images[0], size, seed) for name, like in _baselines(kinds).items()}

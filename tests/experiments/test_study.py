@@ -16,8 +16,8 @@ from larq_ssl.experiments import study
 
 flags.FLAGS(["study", *{typed}])
 told = study.commands(pathlib.Path("out/seed1"), 1)
-titles = {{run: (title, which) for title, (run, which) in study.titled({{name: name for name in told}}).items()}}
-print(json.dumps([[name, *titles[name], *command] for name, command in told.items()]))
+titles = {{run: title for title, run in study.titled({{name: name for name in told}}).items()}}
+print(json.dumps([[name, titles[name], *command] for name, command in told.items()]))
 """
 
 
@@ -30,12 +30,12 @@ def told(commands, *typed: str) -> list[list[str]]:
 def test_the_demonstration_is_a_teacher_and_two_stages_of_bssl(commands):
     teacher = "out/seed1/teacher"
     arms = [
-        [f"stage{n}", f"BSSL stage {n}", "student", "bssl", f"--recipe=digits/bssl_stage{n}", f"--teacher={teacher}"]
+        [f"stage{n}", f"BSSL stage {n}", "bssl", f"--recipe=digits/bssl_stage{n}", f"--teacher={teacher}"]
         for n in (1, 2)
     ]
     assert told(commands) == [
         [
-            *("teacher", "float teacher (MoCo v2)", "student", "moco", "--recipe=digits/moco"),
+            *("teacher", "float teacher (MoCo v2)", "moco", "--recipe=digits/moco"),
             *(f"--workdir={teacher}", "--seed=1"),
         ],
         *([*arm, f"--workdir=out/seed1/{arm[0]}", "--seed=1"] for arm in arms),
@@ -44,13 +44,12 @@ def test_the_demonstration_is_a_teacher_and_two_stages_of_bssl(commands):
 
 def test_methods_have_the_same_arms_and_teacher(commands):
     typed = (f"--methods={METHODS}", "--arms=stage1,stage2,one_stage", "--recipes=cifar10", "--shared_teacher")
-    (_, _, _, *teacher), *arms = told(commands, *typed, "--preset=released", "--dataset=folder", "--data_dir=images")
+    (_, _, *teacher), *arms = told(commands, *typed, "--preset=released", "--dataset=folder", "--data_dir=images")
     assert teacher[-4:] == ["--workdir=out/seed0/teacher", "--dataset=folder", "--data_dir=images", "--seed=0"]
     assert len(arms) == 12
     assert len({name for name, *_ in arms}) == len({title for _, title, *_ in arms}) == 12
     assert ["s2bnn_guided/one_stage", "S2-BNN guided in one stage"] in [arm[:2] for arm in arms]
-    for name, title, probed, experiment, recipe, *others in arms:
-        assert probed == "student"
+    for name, title, experiment, recipe, *others in arms:
         bssl = title.startswith("BSSL")
         assert experiment == ("bssl" if bssl else "s2bnn")
         assert (RECIPES / f"{recipe.removeprefix('--recipe=')}.flags").is_file()
@@ -69,8 +68,7 @@ def test_methods_with_multi_crop_train_float_and_binary_networks_without_a_teach
     titles = [arm[1] for arm in arms]
     assert titles[:2] == ["DINO float, baseline", "DINO in one stage, baseline"]
     assert titles[-1] == "MoCo-v2* in one stage, SSLight views"
-    for name, _, probed, experiment, recipe, *others in arms:
-        assert probed == ("ema" if name.startswith("dino") else "student")
+    for name, _, experiment, recipe, *others in arms:
         assert name.startswith(f"{experiment}_")
         assert recipe == "--recipe=cifar10/" + name.replace("/float", "").replace("/", "_")
         assert (RECIPES / f"{recipe.removeprefix('--recipe=')}.flags").is_file()
@@ -107,8 +105,7 @@ def run(name):
     encoders = {{which: f"{{which}} of {{name}}" for which in ("student", "ema")}}
     return types.SimpleNamespace(results=lambda: {{"encoders": encoders}}, flags=lambda: told, encoder=encoders.get)
 
-which = {{"teacher": "student", "plain": "ema", "stage": "student"}}
-runs = {{name: (run(name), which[name]) for name in {names}}}
+runs = {{name: run(name) for name in {names}}}
 try:
     study.evaluate(folder, 0, runs, "teacher")
 except KeyboardInterrupt:
@@ -132,10 +129,10 @@ def test_a_killed_study_measures_nothing_twice(commands, killed, tmp_path):
     measured, rows = evaluated(commands, tmp_path / "seed0", killed, "teacher", "plain", "stage")
     assert rows == [
         ["raw pixels", None],
-        ["untrained float network", "like ema of plain"],
+        ["untrained float network", "like student of plain"],
         ["untrained binary network", "like student of stage"],
         ["teacher", "student of teacher"],
-        ["plain", "ema of plain"],
+        ["plain", "student of plain"],
         ["stage", "student of stage"],
     ]
     names, expected = [name for name, _ in measured], [name for name, _ in rows]
