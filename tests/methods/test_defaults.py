@@ -1,0 +1,31 @@
+"""What a method is if it is told no more than its networks: the numbers of its authors' code."""
+
+import inspect
+
+import pytest
+
+from larq_ssl.center import Center
+from larq_ssl.methods import DINO, MoCoStar, SwAV
+
+DEFAULTS = {
+    DINO: {
+        **{"alpha": None, "student_temperature": 0.1, "teacher_temperature": 0.04, "momentum": 0.996},
+        **{"center_momentum": 0.9, "linear_probe": None, "gradient_clip": None, "clip_norm": "variable"},
+    },
+    SwAV: {
+        **{"alpha": None, "epsilon": 0.05, "iterations": 3, "temperature": 0.1, "queue_size": 0},
+        **{"queue_start_step": 0, "linear_probe": None, "gradient_clip": None, "clip_norm": "global"},
+    },
+    MoCoStar: {
+        **{"alpha": None, "queue_size": 65536, "temperature": 0.2, "momentum": 0.999, "seed": 0},
+        **{"linear_probe": None, "gradient_clip": None},
+    },
+    Center: {"momentum": 0.9, "name": "center"},
+}
+
+
+@pytest.mark.parametrize("made", DEFAULTS)
+def test_defaults(made):
+    parameters = inspect.signature(made).parameters.values()
+    given = {parameter.name: parameter.default for parameter in parameters}
+    assert {name: value for name, value in given.items() if value is not inspect.Parameter.empty} == DEFAULTS[made]
