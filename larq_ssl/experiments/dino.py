@@ -31,7 +31,12 @@ flags.DEFINE_float("final_momentum", 1.0, "Of the momentum network at the end, r
 flags.DEFINE_float("center_momentum", 0.9, "Of the centre of the logits.", 0, 1)
 flags.DEFINE_float("freeze_last_layer_epochs", 1.0, "Epochs without updates of the last layer.", 0)
 flags.DEFINE_float("drop_path", 0.0, "Stochastic depth of the student, at its last block; for ViTs.", 0, 0.9)
-flags.DEFINE_enum("clip_norm", "variable", CLIP_NORMS, "What --gradient_clip limits: the norm of each variable alone.")
+flags.DEFINE_enum(
+    "clip_norm",
+    "variable",
+    CLIP_NORMS,
+    "Which norm --gradient_clip limits: of each variable alone (3 in the released code), or the global one.",
+)
 
 _LOSS_FLAGS = ("alpha", "output_dim", "student_temperature", "teacher_temperature", "views")
 

@@ -53,7 +53,7 @@ flags.DEFINE_float("warmup_epochs", 0.0, "Epochs in which the learning rate rise
 flags.DEFINE_float("warmup_lr", 0.0, "Learning rate from which it rises, with --schedule=cosine.", 0)
 flags.DEFINE_float("weight_decay", None, "Weight decay; by default none, or the one of the LARS preset.", 0)
 flags.DEFINE_float("final_weight_decay", None, "Weight decay at the end, reached by a cosine; by default constant.", 0)
-flags.DEFINE_float("gradient_clip", None, "Largest global norm of the gradients.", 0)
+flags.DEFINE_float("gradient_clip", None, "Largest global norm of the gradients (of DINO: --clip_norm).", 0)
 flags.DEFINE_bool("sync_batch_norm", False, "BatchNorm of the encoder sees the images of all replicas.")
 flags.DEFINE_integer("accumulate", 1, "Parts of a batch whose gradients are averaged into one update.", 1)
 flags.DEFINE_integer("epochs", 200, "Epochs of this stage.", 1)
