@@ -338,7 +338,7 @@ def test_linear_can_choose_on_training_images(runs, tmp_path):
     other = json.loads((runs.folder("stage2").probe("linear-bssl-digits") / "results.json").read_text())
     # Fewer images to train on: other classifiers.
     assert results["metrics"] != other["metrics"]
-    held_out = {f"validation/{epoch}/top{top}" for epoch in ("last", "best") for top in (1, 5)}
+    held_out = {f"linear/bssl/digits/validation/{epoch}/top{top}" for epoch in ("last", "best") for top in (1, 5)}
     assert set(results["metrics"]) - set(other["metrics"]) == held_out
     too_many = runs.commands.run("linear", *arguments, "--holdout_per_class=1000")
     assert too_many.code == 2
