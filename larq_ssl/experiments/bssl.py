@@ -1,6 +1,6 @@
 """BSSL: `python -m larq_ssl.experiments.bssl --stage=1`, then `--stage=2`."""
 
-from collections.abc import Sequence
+import functools
 
 from absl import flags
 
@@ -52,16 +52,6 @@ FLAGS.set_default("views", "bssl")
 FLAGS.set_default("optimizer", "adam")
 FLAGS.set_default("lr", 3e-4)
 FLAGS.set_default("schedule", "epoch_cosine")
-
-
-def default_recipe(argv: Sequence[str]) -> str | None:
-    """On the digits, the recipe of the stage."""
-    if (common.argument("dataset", argv) or "digits") != "digits":
-        return None
-    if common.switched_on("one_stage", argv):
-        return "digits/bssl_one_stage"
-    stage = common.argument("stage", argv)
-    return f"digits/bssl_stage{stage}" if stage in ("1", "2") else None
 
 
 def prepare(run: RunFolder) -> training.Job:
@@ -132,4 +122,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    common.run(main, default_recipe)
+    common.run(main, functools.partial(common.digits_recipe, "bssl"))

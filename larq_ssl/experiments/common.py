@@ -98,6 +98,20 @@ def recipe_file(name: str) -> pathlib.Path:
     return file
 
 
+def digits_recipe(method: str, argv: Sequence[str]) -> str | None:
+    """The recipe of a method for the digits, as far as there is one: that of the stage, or else that of no stage.
+
+    # Arguments
+        method: What the names of its recipes begin with.
+        argv: The command line; on other images than the digits there is no recipe by default.
+    """
+    if (argument("dataset", argv) or "digits") != "digits":
+        return None
+    stage = "one_stage" if switched_on("one_stage", argv) else f"stage{argument('stage', argv)}"
+    names = (f"digits/{method}_{stage}", f"digits/{method}")
+    return next((name for name in names if (recipes_folder() / f"{name}.flags").is_file()), None)
+
+
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
     """Turns the `ValueError` of a mistake, or what the file system refuses, into one sentence and exit code 2."""

@@ -1,6 +1,6 @@
 """DINO with multi-crop: `python -m larq_ssl.experiments.dino --views=sslight`; `--stage=1|2` for a binary network."""
 
-from collections.abc import Sequence
+import functools
 
 import tensorflow as tf
 from absl import flags
@@ -47,14 +47,6 @@ FLAGS.set_default("lr", 0.03)
 FLAGS.set_default("weight_decay", 1e-4)
 FLAGS.set_default("schedule", "cosine")
 FLAGS.set_default("sync_batch_norm", True)
-
-
-def default_recipe(argv: Sequence[str]) -> str | None:
-    """On the digits, the recipe that fits them."""
-    if (common.argument("dataset", argv) or "digits") != "digits":
-        return None
-    stage = common.argument("stage", argv)
-    return f"digits/dino_stage{stage}" if stage in ("1", "2") else "digits/dino"
 
 
 def teacher_temperature(data: training.Data) -> schedules.EpochRamp:
@@ -138,4 +130,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    common.run(main, default_recipe)
+    common.run(main, functools.partial(common.digits_recipe, "dino"))

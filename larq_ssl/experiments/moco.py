@@ -1,6 +1,6 @@
 """MoCo v2: `python -m larq_ssl.experiments.moco`. A float network by default; `--stage=1|2` for a binary one."""
 
-from collections.abc import Sequence
+import functools
 
 from absl import flags
 
@@ -22,11 +22,6 @@ FLAGS.set_default("weight_decay", 1e-4)
 FLAGS.set_default("schedule", "epoch_cosine")
 for name, value in contrast_flags.DEFAULTS.items():
     FLAGS.set_default(name, value)
-
-
-def default_recipe(argv: Sequence[str]) -> str | None:
-    """On the digits, the recipe that fits them."""
-    return "digits/moco" if (common.argument("dataset", argv) or "digits") == "digits" else None
 
 
 def build(before: RunFolder | None) -> MoCo:
@@ -69,4 +64,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    common.run(main, default_recipe)
+    common.run(main, functools.partial(common.digits_recipe, "moco"))

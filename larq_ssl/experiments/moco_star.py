@@ -1,6 +1,6 @@
 """MoCo-v2*, MoCo with multi-crop: `python -m larq_ssl.experiments.moco_star --views=sslight`; `--stage=1|2`."""
 
-from collections.abc import Sequence
+import functools
 
 from absl import flags
 
@@ -31,14 +31,6 @@ FLAGS.set_default("hidden_dim", 2048)
 FLAGS.set_default("sync_batch_norm", True)
 for name, value in contrast_flags.DEFAULTS.items():
     FLAGS.set_default(name, value)
-
-
-def default_recipe(argv: Sequence[str]) -> str | None:
-    """On the digits, the recipe that fits them."""
-    if (common.argument("dataset", argv) or "digits") != "digits":
-        return None
-    stage = common.argument("stage", argv)
-    return f"digits/moco_star_stage{stage}" if stage in ("1", "2") else "digits/moco_star"
 
 
 def check_flags() -> None:
@@ -100,4 +92,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    common.run(main, default_recipe)
+    common.run(main, functools.partial(common.digits_recipe, "moco_star"))

@@ -41,13 +41,7 @@ FLAGS.set_default("schedule", "linear")
 
 def default_recipe(argv: Sequence[str]) -> str | None:
     """On the digits, the recipe of scheme and stage."""
-    scheme = common.argument("scheme", argv) or _SCHEME.default
-    if (common.argument("dataset", argv) or "digits") != "digits" or scheme not in SCHEMES:
-        return None
-    if common.switched_on("one_stage", argv):
-        return f"digits/s2bnn_{scheme}_one_stage"
-    stage = common.argument("stage", argv)
-    return f"digits/s2bnn_{scheme}_stage{stage}" if stage in ("1", "2") else None
+    return common.digits_recipe(f"s2bnn_{common.argument('scheme', argv) or _SCHEME.default}", argv)
 
 
 def complete_flags() -> None:

@@ -9,7 +9,7 @@ _OF_METHODS = {
     "s2bnn_guided": "S2-BNN guided",
 }
 _MULTI_CROP = {"dino": "DINO", "swav": "SwAV", "moco_star": "MoCo-v2*"}
-_OF_VIEWS = {"": "", "_baseline": ", baseline", "_sslight": ", SSLight views"}
+_OF_VIEWS = {"": "", "_baseline": " (baseline)", "_sslight": " (SSLight)"}
 METHODS = _OF_METHODS | {
     f"{method}{views}": f"{title}{words}" for method, title in _MULTI_CROP.items() for views, words in _OF_VIEWS.items()
 }
@@ -40,8 +40,7 @@ class Arm:
     @property
     def title(self) -> str:
         """What the table calls it."""
-        method, comma, views = METHODS[self.method].partition(",")
-        return f"{method} {ARMS[self.arm]}{comma}{views}"
+        return f"{METHODS[self.method]} {ARMS[self.arm]}"
 
     @property
     def command(self) -> str:

@@ -3,7 +3,7 @@
 By default as its authors train it with batches of 256 images.
 """
 
-from collections.abc import Sequence
+import functools
 
 from absl import flags
 
@@ -48,14 +48,6 @@ FLAGS.set_default("min_lr", 6e-4)
 FLAGS.set_default("weight_decay", 1e-6)
 FLAGS.set_default("schedule", "cosine")
 FLAGS.set_default("sync_batch_norm", True)
-
-
-def default_recipe(argv: Sequence[str]) -> str | None:
-    """On the digits, the recipe that fits them."""
-    if (common.argument("dataset", argv) or "digits") != "digits":
-        return None
-    stage = common.argument("stage", argv)
-    return f"digits/swav_stage{stage}" if stage in ("1", "2") else "digits/swav"
 
 
 def queue_size() -> int:
@@ -129,4 +121,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    common.run(main, default_recipe)
+    common.run(main, functools.partial(common.digits_recipe, "swav"))

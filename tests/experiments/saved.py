@@ -1,10 +1,12 @@
 """What a run folder has saved, as arrays."""
 
 import os
+import signal
 
 import numpy as np
 import tensorflow as tf
 
+from larq_ssl.experiments.common import SIGTERM_EXIT
 from larq_ssl.experiments.run_folder import RunFolder
 
 
@@ -35,3 +37,13 @@ def assert_equal_states(first: RunFolder, second: RunFolder, step: int) -> None:
     assert whole.keys() == other.keys()
     for name, array in whole.items():
         assert array.tobytes() == other[name].tobytes(), name
+
+
+def assert_goes_on(commands, command: tuple[str, ...], stop: tuple[int, int], whole: RunFolder, step: int) -> None:
+    """A command that a signal stops, as `stop` says (its number, after which step), ends as the run that was not."""
+    number, after = stop
+    run = RunFolder(whole.path.parent / f"stopped-{number}")
+    first = commands.run(*command, f"--workdir={run.path}", kill=(number, "step", after))
+    assert first.code == (SIGTERM_EXIT if number == signal.SIGTERM else -signal.SIGKILL)
+    assert commands.run(*command, f"--workdir={run.path}").code == 0
+    assert_equal_states(whole, run, step)

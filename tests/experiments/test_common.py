@@ -52,6 +52,28 @@ def test_the_recipe_comes_before_what_is_typed():
     assert arguments == ["command", f"--flagfile={file}", "--recipe=digits/moco", "--epochs=3", "--recipe=digits/moco"]
 
 
+@pytest.mark.parametrize(
+    ("method", "typed", "recipe"),
+    [
+        ("bssl", ["--stage=1"], "digits/bssl_stage1"),
+        ("bssl", ["--stage", "2", "--dataset=digits"], "digits/bssl_stage2"),
+        ("bssl", ["--one_stage"], "digits/bssl_one_stage"),
+        ("bssl", [], None),
+        ("bssl", ["--stage=3"], None),
+        ("s2bnn_guided", ["--one_stage"], "digits/s2bnn_guided_one_stage"),
+        ("s2bnn_misguided", ["--stage=1"], None),
+        ("moco", ["--stage=1"], "digits/moco"),
+        ("dino", [], "digits/dino"),
+        ("moco_star", ["--stage=2"], "digits/moco_star_stage2"),
+        # There is none of one stage.
+        ("swav", ["--one_stage"], "digits/swav"),
+        ("swav", ["--dataset=folder"], None),
+    ],
+)
+def test_the_recipe_for_the_digits_is_that_of_the_stage(method, typed, recipe):
+    assert common.digits_recipe(method, ["command", *typed]) == recipe
+
+
 def test_a_default_recipe_serves_where_none_is_typed():
     def default(argv):
         return "digits/moco" if "--epochs=3" in argv else None

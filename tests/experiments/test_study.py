@@ -66,8 +66,8 @@ def test_methods_with_multi_crop_train_float_and_binary_networks_without_a_teach
     arms = told(commands, f"--methods={','.join(methods)}", "--arms=float,one_stage", "--recipes=cifar10")
     assert [arm[0] for arm in arms] == [f"{method}/{arm}" for method in methods for arm in ("float", "one_stage")]
     titles = [arm[1] for arm in arms]
-    assert titles[:2] == ["DINO float, baseline", "DINO in one stage, baseline"]
-    assert titles[-1] == "MoCo-v2* in one stage, SSLight views"
+    assert titles[:2] == ["DINO (baseline) float", "DINO (baseline) in one stage"]
+    assert titles[-1] == "MoCo-v2* (SSLight) in one stage"
     for name, _, experiment, recipe, *others in arms:
         assert name.startswith(f"{experiment}_")
         assert recipe == "--recipe=cifar10/" + name.replace("/float", "").replace("/", "_")

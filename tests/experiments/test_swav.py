@@ -5,7 +5,6 @@ import signal
 import numpy as np
 import pytest
 
-from larq_ssl.experiments.common import SIGTERM_EXIT
 from larq_ssl.experiments.run_folder import RunFolder
 from tests.experiments import saved
 
@@ -110,10 +109,4 @@ def test_without_queue_and_with_the_other_preset(commands):
 @pytest.mark.slow
 @pytest.mark.parametrize("stop", [(signal.SIGTERM, 1), (signal.SIGKILL, 3)])
 def test_a_stopped_run_ends_as_one_that_was_not(commands, first, stop):
-    number, step = stop
-    run = RunFolder(commands.folder / "swav" / f"stopped-{number}")
-    command = (*TINY, "--stage=1", *OURS, f"--workdir={run.path}")
-    stopped = commands.run(*command, kill=(number, "step", step))
-    assert stopped.code == (SIGTERM_EXIT if number == signal.SIGTERM else -signal.SIGKILL)
-    assert commands.run(*command).code == 0
-    saved.assert_equal_states(first[0], run, STEPS)
+    saved.assert_goes_on(commands, (*TINY, "--stage=1", *OURS), stop, first[0], STEPS)
