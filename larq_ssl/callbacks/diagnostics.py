@@ -35,9 +35,9 @@ class Diagnostics(WholeEpochs):
     kernels have no `beyond_clip`, binary ones no `weight_change`, and a float network has nothing at all.
     `diagnostics.jsonl` gets a line per epoch, `{"epoch", "step", measure: {layer: number}, "latent_weights": {"edges",
     "counts"}}`, the last being the histogram of the magnitudes of all latent weights; epoch 0 has only that, from
-    before the first step. TensorBoard
-    gets `diagnostics/<measure>/<layer>` and the histograms `diagnostics/latent_weights/<layer>`; the epoch's logs get
-    the measures over all layers, as `diagnostics/<measure>`.
+    before the first step. TensorBoard gets `diagnostics/<measure>/<layer>` and the histograms
+    `diagnostics/latent_weights/<layer>`; the epoch's logs get the measures over all layers, as
+    `diagnostics/<measure>`.
 
     # Arguments
         encoder: The network to watch; one of those that the method that is trained (`SelfSupervisedModel`) optimises.
