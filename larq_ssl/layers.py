@@ -169,7 +169,37 @@ class WeightNormDense(tf.keras.layers.Layer):
         return {**super().get_config(), "units": self.units, "free_gain": self.free_gain}
 
 
-def batch_norm(name: str, synchronized: bool = False) -> tf.keras.layers.BatchNormalization:
+@_register
+class StandardisedDense(tf.keras.layers.Dense):
+    r"""A dense layer whose columns have mean 0 and length 1 whatever they were, times a gain.
+
+    \[ y = g \odot \hat W^T x + b, \quad \hat W_{ik} = \frac{W_{ik} - \mu_k}{\sqrt{n} \, \sigma_k} \]
+
+    with mean \( \mu_k \) and deviation \( \sigma_k \) of the \( n \) weights of output \( k \): outputs keep the size
+    of the inputs without statistics of the batch. Gains start at 1.
+
+    # References
+        - Weight Standardization (Qiao et al., 2019); the scaling and the gain as in Brock et al., 2021
+    """
+
+    weight_roles = {"kernel": Role.KERNEL, "gain": Role.NORM, "bias": Role.BIAS}  # noqa: RUF012
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        """Makes kernel, bias and gains."""
+        self.gain = self.add_weight("gain", shape=[self.units], initializer="ones")
+        super().build(input_shape)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Outputs `[batch, units]`."""
+        kernel = tf.cast(self.kernel, tf.float32)
+        centred = kernel - tf.reduce_mean(kernel, axis=0)
+        # An epsilon of PyTorch's size: columns of one input have no deviation.
+        scale = tf.cast(self.gain, tf.float32) * tf.math.rsqrt(tf.reduce_sum(tf.square(centred), axis=0) + 1e-10)
+        outputs = tf.linalg.matmul(inputs, tf.cast(centred * scale, inputs.dtype))
+        return tf.nn.bias_add(outputs, self.bias) if self.use_bias else outputs
+
+
+def batch_norm(name: str, synchronized: bool = False, center: bool = True) -> tf.keras.layers.BatchNormalization:
     """BatchNormalization with PyTorch's defaults, which all the papers use.
 
     Keras uses the biased variance for the moving statistics of 2-D inputs and when `synchronized`; PyTorch
@@ -178,5 +208,8 @@ def batch_norm(name: str, synchronized: bool = False) -> tf.keras.layers.BatchNo
     # Arguments
         name: Name of the layer.
         synchronized: Whether the statistics are those of all replicas together.
+        center: Whether it has a shift.
     """
-    return tf.keras.layers.BatchNormalization(name=name, momentum=0.9, epsilon=1e-5, synchronized=synchronized)
+    return tf.keras.layers.BatchNormalization(
+        name=name, momentum=0.9, epsilon=1e-5, center=center, synchronized=synchronized
+    )

@@ -138,7 +138,7 @@ def _encoder_only(encoder: dict[str, Any], batch_size: int) -> SelfSupervisedMod
 def _moco(encoder: dict[str, Any], batch_size: int) -> SelfSupervisedModel:
     networks = [models.build(**encoder) for _ in range(2)]
     dim = networks[0].feature_dim
-    heads = [mlp_head(name, dim, [dim], 128, batch_norm=False) for name in ("student_head", "momentum_head")]
+    heads = [mlp_head(name, dim, [dim], 128, norm="none") for name in ("student_head", "momentum_head")]
     return MoCo(networks[0], heads[0], networks[1], heads[1], queue_size=max(1, 65536 // batch_size) * batch_size)
 
 

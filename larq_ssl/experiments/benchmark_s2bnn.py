@@ -80,7 +80,7 @@ def teacher(encoder: dict[str, Any]) -> models.Encoder:
 
 def with_head(encoder: models.Encoder, name: str) -> tuple[models.Encoder, tf.keras.Sequential]:
     """An encoder and the head of MoCo v2 for it."""
-    return encoder, mlp_head(name, encoder.feature_dim, [encoder.feature_dim], 128, batch_norm=False)
+    return encoder, mlp_head(name, encoder.feature_dim, [encoder.feature_dim], 128, norm="none")
 
 
 def summary(measured: Mapping[str, Sequence[Measurement]]) -> str:

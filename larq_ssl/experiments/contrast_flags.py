@@ -41,7 +41,7 @@ def networks(
             dim,
             [FLAGS.hidden_dim or dim],
             FLAGS.embedding_dim,
-            batch_norm=False,
+            norm="none",
             kernel_initializer=kernel_initializer,
         )
         for name in heads

@@ -83,7 +83,7 @@ def _report(imported: Imported, licence: str | None) -> list[str]:
         )
     for name, head in imported.heads.items():
         dims = [head.spec.input_dim, *head.spec.hidden_dims, head.spec.output_dim]
-        norm = " with batch norm" if head.spec.batch_norm else ""
+        norm = " with batch norm" if head.spec.norm == "batch" else ""
         lines.append(f"  {name}: {'-'.join(map(str, dims))}{norm}, {imported.tensors[name]} tensors.")
     for name, memory in imported.memories.items():
         lines.append(f"  {name}: {' x '.join(map(str, memory['keys'].shape))}, pointer at {memory['pointer']}.")

@@ -25,4 +25,4 @@ def linear_probe(dim: int, data: ImageDataset) -> tf.keras.Sequential | None:
         return None
     if not data.classes:
         raise ValueError("--joint_probe needs labels, which these images do not have.")
-    return mlp_head("linear_probe", dim, (), data.class_count(), batch_norm=False, kernel_initializer="normal_0.01")
+    return mlp_head("linear_probe", dim, (), data.class_count(), norm="none", kernel_initializer="normal_0.01")

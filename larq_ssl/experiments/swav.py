@@ -71,7 +71,7 @@ def build(data: training.Data, before: RunFolder | None) -> SwAV:
         student.feature_dim,
         [_HIDDEN_DIM.value or hidden_dim],
         _EMBEDDING_DIM.value,
-        batch_norm=True,
+        norm="batch",
         kernel_initializer=initializer,
         synchronized=stages.synchronized(),
     )

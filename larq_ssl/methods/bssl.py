@@ -259,11 +259,11 @@ def default_heads(
     heads, width = {}, student.feature_dim
     if feature_source == "features":
         width = teacher.feature_dim
-        heads["projector"] = mlp_head("projector", student.feature_dim, [], width, batch_norm=False)
+        heads["projector"] = mlp_head("projector", student.feature_dim, [], width, norm="none")
     elif "extra_fc" not in student.named_outputs:
-        heads["projector"] = mlp_head("projector", width, [], width, batch_norm=False, output_relu=True)
+        heads["projector"] = mlp_head("projector", width, [], width, norm="none", output_relu=True)
     for name, inputs in (("teacher_head", teacher.feature_dim), ("student_head", width)):
-        heads[name] = mlp_head(name, inputs, [hidden_dim], classes, batch_norm=True, synchronized=synchronized)
+        heads[name] = mlp_head(name, inputs, [hidden_dim], classes, norm="batch", synchronized=synchronized)
     return heads
 
 

@@ -190,6 +190,7 @@ def _read_description(file: pathlib.Path, what: str, file_format: str, spec_clas
         raise ValueError(f"{file} is not the description of {what}: {error}") from error
     if not isinstance(description, dict) or description.get("format") != file_format:
         raise ValueError(f"{file} is not the description of {what}: `format` is not {file_format!r}.")
+    _modernise(description.get("spec"))
     fields = dataclasses.fields(spec_class)
     known = {field.name for field in fields}
     # What an earlier version did not know yet is at its default.
@@ -198,3 +199,9 @@ def _read_description(file: pathlib.Path, what: str, file_format: str, spec_clas
     if not isinstance(spec, dict) or not needed <= set(spec) <= known:
         raise ValueError(f"{file}: `spec` must have the keys {sorted(needed)} and may have {sorted(known - needed)}.")
     return description
+
+
+def _modernise(spec: Any) -> None:
+    """Gives what version 0.1 wrote of a head the names of today."""
+    if isinstance(spec, dict) and isinstance(spec.get("batch_norm"), bool) and "norm" not in spec:
+        spec["norm"] = "batch" if spec.pop("batch_norm") else "none"

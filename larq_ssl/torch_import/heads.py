@@ -80,7 +80,7 @@ def _plan(name: str, tensors: Tensors) -> tuple[HeadSpec, dict[str, StoredTensor
         shapes[0][1],
         tuple(shape[0] for shape in shapes[:-1]),
         shapes[-1][0],
-        batch_norm=bool(norms),
+        "batch" if norms else "none",
         output_bias="bias" in modules[dense[-1]],
     )
     return spec, named

@@ -21,7 +21,7 @@ def places(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mistakes")
     save_encoder(models.build("resnet_18", None, "none", "cifar", 0.125), folder / "teacher")
     save_encoder(models.build("resnet_18", None, "none", "cifar", 0.125), folder / "float" / "encoders" / "student")
-    head = mlp_head("student_head", 64, [8], 5, batch_norm=False)
+    head = mlp_head("student_head", 64, [8], 5, norm="none")
     save_head(head, folder / "float" / "heads" / "student_head")
     for name, files in {
         "float": {"flags.txt": "--dataset=digits\n", "results.json": json.dumps({"encoders": {"student": "0"}})},

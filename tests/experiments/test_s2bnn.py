@@ -75,7 +75,7 @@ class Runs:
         for encoder, network in encoders.items():
             save_encoder(network, run.encoder(encoder))
         for head in heads:
-            save_head(mlp_head(head, encoders["student"].feature_dim, [64], 8, batch_norm=False), run.head(head).parent)
+            save_head(mlp_head(head, encoders["student"].feature_dim, [64], 8, norm="none"), run.head(head).parent)
         hashes = {encoder: encoder_hash(network) for encoder, network in encoders.items()}
         run.results_file.write_text(json.dumps({"encoders": hashes}))
         return run

@@ -118,7 +118,7 @@ def contrastive() -> S2BNN:
     for encoder, head in (("student", "student_head"), ("momentum_encoder", "momentum_head")):
         # Float, which is built sooner: what is inherited is the same.
         networks[encoder] = models.build("resnet_18", None, "none", "cifar", 0.125)
-        networks[head] = mlp_head(head, networks[encoder].feature_dim, [6], 5, batch_norm=False)
+        networks[head] = mlp_head(head, networks[encoder].feature_dim, [6], 5, norm="none")
     return S2BNN(scheme="contrastive", **networks, queue_size=12)
 
 

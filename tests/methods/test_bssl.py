@@ -24,7 +24,7 @@ def _passing(width, classes=None, **arguments):
 
     def head(name):
         if classes is not None:
-            return mlp_head(name, width, [], classes, batch_norm=False)
+            return mlp_head(name, width, [], classes, norm="none")
         return tf.keras.Sequential([tf.keras.Input([width]), tf.keras.layers.Activation("linear")], name=name)
 
     heads = {name: head(name) for name in ("teacher_head", "student_head")}
@@ -297,19 +297,19 @@ def test_arguments_are_checked(arguments, message):
 
 def test_features_of_other_widths_are_refused():
     teacher, student = tiny.encoder("teacher", 6), tiny.encoder("student", 5)
-    heads = {name: mlp_head(name, dim, [], 4, False) for name, dim in (("teacher_head", 6), ("student_head", 5))}
+    heads = {name: mlp_head(name, dim, [], 4, "none") for name, dim in (("teacher_head", 6), ("student_head", 5))}
     with pytest.raises(ValueError, match=r"\(projected\) student features must have the same width .* 6 and 5"):
         BSSL(teacher, student, heads)
     assert BSSL(teacher, student, heads, feature_loss="none").optimized
     assert BSSL(teacher, student, heads, preset="released").optimized
-    wide = {**heads, "student_head": mlp_head("student_head", 5, [], 3, False)}
+    wide = {**heads, "student_head": mlp_head("student_head", 5, [], 3, "none")}
     with pytest.raises(ValueError, match="student_head outputs must have the same width .* 4 and 3"):
         BSSL(teacher, student, wide, preset="released")
 
 
 @pytest.mark.parametrize("given", [["teacher_head"], ["teacher_head", "student_head", "queue"]])
 def test_heads_are_named(given):
-    heads = {name: mlp_head(name, 3, [], 4, False) for name in given}
+    heads = {name: mlp_head(name, 3, [], 4, "none") for name in given}
     with pytest.raises(ValueError, match="heads must be teacher_head, student_head and perhaps projector, got"):
         BSSL(_part("teacher", 3, True), _part("student", 3, False), heads)
 

@@ -43,13 +43,13 @@ def _bssl(teacher, name, binarization, preset):
 def _moco(name, binarization):
     encoders = [_student(name, binarization) for _ in range(2)]
     dim = encoders[0].feature_dim
-    heads = [mlp_head(head, dim, [dim], 8, batch_norm=False, kernel_initializer="pytorch") for head in "qk"]
+    heads = [mlp_head(head, dim, [dim], 8, norm="none", kernel_initializer="pytorch") for head in "qk"]
     return MoCo(encoders[0], heads[0], encoders[1], heads[1], queue_size=16)
 
 
 def _s2bnn(teacher, name, binarization, scheme):
     def head(name, inputs):
-        return mlp_head(name, inputs, [inputs], 8, batch_norm=False, kernel_initializer="pytorch")
+        return mlp_head(name, inputs, [inputs], 8, norm="none", kernel_initializer="pytorch")
 
     networks = {}
     for encoder in {"student", *SCHEMES[scheme]} - {"teacher", "student_head", "teacher_head", "momentum_head"}:

@@ -262,9 +262,9 @@ def test_batches_that_do_not_fit_are_refused(arguments, message):
 def test_momentum_networks_of_another_architecture_are_refused():
     networks = [
         tiny.encoder("student"),
-        mlp_head("student_head", 6, [7], 5, batch_norm=False),
+        mlp_head("student_head", 6, [7], 5, norm="none"),
         tiny.encoder("momentum_encoder", batch_norm=False),
-        mlp_head("momentum_head", 6, [7], 5, batch_norm=False),
+        mlp_head("momentum_head", 6, [7], 5, norm="none"),
     ]
     with pytest.raises(ValueError, match="The weight .* of `momentum_encoder` is missing"):
         MoCo(*networks, queue_size=16)

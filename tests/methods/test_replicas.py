@@ -186,9 +186,9 @@ def _best_batch(encoder):
 
 
 def _binary_bssl():
-    heads = {"projector": mlp_head("projector", 8, [], 6, batch_norm=False)}
+    heads = {"projector": mlp_head("projector", 8, [], 6, norm="none")}
     for name in ("teacher_head", "student_head"):
-        heads[name] = mlp_head(name, 6, [7], 4, batch_norm=True, synchronized=True)
+        heads[name] = mlp_head(name, 6, [7], 4, norm="batch", synchronized=True)
     teacher, student = tiny.encoder("teacher", 6), tiny.binary_encoder("student", synchronized=True)
     method = BSSL(teacher, student, heads)
     method.compile(SGD(0.1))
@@ -198,7 +198,7 @@ def _binary_bssl():
 def _binary_moco():
     networks = []
     for encoder, head in (("student", "student_head"), ("momentum_encoder", "momentum_head")):
-        networks += [tiny.binary_encoder(encoder, synchronized=True), mlp_head(head, 8, [7], 5, batch_norm=False)]
+        networks += [tiny.binary_encoder(encoder, synchronized=True), mlp_head(head, 8, [7], 5, norm="none")]
     method = MoCo(*networks, queue_size=16)
     method.compile(SGD(0.1))
     return method

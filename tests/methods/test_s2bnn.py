@@ -288,7 +288,7 @@ def test_guided_batches_can_be_cut_into_parts():
 
 
 def _network(name, dim=6):
-    return tiny.encoder(name) if "head" not in name else mlp_head(name, 6, [7], dim, batch_norm=False)
+    return tiny.encoder(name) if "head" not in name else mlp_head(name, 6, [7], dim, norm="none")
 
 
 @pytest.mark.parametrize(

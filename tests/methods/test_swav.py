@@ -60,7 +60,7 @@ def test_a_step_is_the_official_one(case):
     images.reshape(4, 8, 9)[..., :8] = raw.transpose(1, 0, 2)
     pixels = tf.keras.Input([None, 3, 3])
     student = tf.keras.Model(pixels, tf.keras.layers.Dense(8, use_bias=False)(tf.reshape(pixels, [-1, 9])))
-    head, assigned = mlp_head("head", 8, (), 8, batch_norm=False), prototypes("prototypes", 8, 10)
+    head, assigned = mlp_head("head", 8, (), 8, norm="none"), prototypes("prototypes", 8, 10)
     student.set_weights([np.eye(9, 8)])
     head.set_weights([np.eye(8), np.zeros(8)])
     assigned.set_weights([arrays["prototypes"]])
@@ -236,9 +236,9 @@ def test_a_queue_that_is_shorter_than_the_batch_is_refused():
 
 
 def test_prototypes_are_prototypes_alone():
-    head = mlp_head("prototypes", 5, (), 7, batch_norm=False, output_bias=False)
+    head = mlp_head("prototypes", 5, (), 7, norm="none", output_bias=False)
     with pytest.raises(ValueError, match=r"prototypes must be a network of prototypes alone.*\(kernel\)"):
-        SwAV(tiny.conv_encoder("student"), mlp_head("student_head", 6, [9], 5, True), head)
+        SwAV(tiny.conv_encoder("student"), mlp_head("student_head", 6, [9], 5, "batch"), head)
 
 
 def test_products():

@@ -20,6 +20,11 @@ from larq_ssl.optimizers import SGD
 IMAGE = (4, 4, 3)
 
 
+def norm(batch_norm):
+    """Of a head, as `mlp_head` names it."""
+    return "batch" if batch_norm else "none"
+
+
 def encoder(name, dim=6, batch_norm=True, synchronized=False):
     """Two dense layers on the pixels; without BatchNorm no image knows of another."""
     model = tf.keras.Sequential(name=name)
@@ -63,9 +68,9 @@ def bssl(preset="paper", batch_norm=True, synchronized=False, optimizer=None, **
     source = resolve_preset(preset, feature_source=arguments.get("feature_source")).feature_source
     heads, width = {}, 5
     if source == "features":
-        heads["projector"], width = mlp_head("projector", 5, [], 6, batch_norm=False), 6
+        heads["projector"], width = mlp_head("projector", 5, [], 6, norm="none"), 6
     for name, inputs in (("teacher_head", 6), ("student_head", width)):
-        heads[name] = mlp_head(name, inputs, [7], 4, batch_norm, synchronized=synchronized)
+        heads[name] = mlp_head(name, inputs, [7], 4, norm(batch_norm), synchronized=synchronized)
     method = BSSL(
         encoder("teacher", 6, batch_norm, synchronized),
         encoder("student", 5, batch_norm, synchronized),
@@ -81,9 +86,9 @@ def moco(batch_norm=True, synchronized=False, optimizer=None, queue_size=16, **a
     """A compiled MoCo of 6 features and keys of 5 numbers."""
     method = MoCo(
         encoder("student", 6, batch_norm, synchronized),
-        mlp_head("student_head", 6, [7], 5, batch_norm=False),
+        mlp_head("student_head", 6, [7], 5, norm="none"),
         encoder("momentum_encoder", 6, batch_norm, synchronized),
-        mlp_head("momentum_head", 6, [7], 5, batch_norm=False),
+        mlp_head("momentum_head", 6, [7], 5, norm="none"),
         queue_size=queue_size,
         **arguments,
     )
@@ -100,14 +105,16 @@ def s2bnn(scheme, batch_norm=True, synchronized=False, optimizer=None, make=None
     """
     student, teacher = dims
     make = make or (lambda name: encoder(name, student, batch_norm, synchronized))
-    networks = {"student": make("student"), "student_head": mlp_head("student_head", student, [7], 5, batch_norm=False)}
+    networks = {"student": make("student"), "student_head": mlp_head("student_head", student, [7], 5, norm="none")}
     if scheme != "guided":
         networks["momentum_encoder"] = make("momentum_encoder")
-        networks["momentum_head"] = mlp_head("momentum_head", student, [7], 5, batch_norm=False)
+        networks["momentum_head"] = mlp_head("momentum_head", student, [7], 5, norm="none")
         arguments.setdefault("queue_size", 16)
     if scheme != "contrastive":
         networks["teacher"] = encoder("teacher", teacher, batch_norm, synchronized)
-        networks["teacher_head"] = mlp_head("teacher_head", teacher, [9], 5, batch_norm, synchronized=synchronized)
+        networks["teacher_head"] = mlp_head(
+            "teacher_head", teacher, [9], 5, norm(batch_norm), synchronized=synchronized
+        )
     method = S2BNN(scheme=scheme, **networks, **arguments)
     method.compile(optimizer or SGD(0.1))
     return method
@@ -120,7 +127,7 @@ def dino(batch_norm=True, synchronized=False, optimizer=None, linear_probe=False
         dino_head(name, 6, 7, batch_norm, hidden_dims=(9, 9), bottleneck_dim=5, synchronized=synchronized)
         for name in ("student_head", "momentum_head")
     ]
-    probe = mlp_head("linear_probe", 6, (), 3, batch_norm=False) if linear_probe else None
+    probe = mlp_head("linear_probe", 6, (), 3, norm="none") if linear_probe else None
     method = DINO(make("student"), heads[0], make("momentum_encoder"), heads[1], linear_probe=probe, **arguments)
     method.compile(optimizer or SGD(0.1))
     return method
@@ -131,8 +138,8 @@ def moco_star(
 ):
     """A compiled MoCo-v2* of 6 features and keys of 5 numbers."""
     make = make or (lambda name: conv_encoder(name, 6, batch_norm, synchronized))
-    heads = [mlp_head(name, 6, [7], 5, batch_norm=False) for name in ("student_head", "momentum_head")]
-    probe = mlp_head("linear_probe", 6, (), 3, batch_norm=False) if linear_probe else None
+    heads = [mlp_head(name, 6, [7], 5, norm="none") for name in ("student_head", "momentum_head")]
+    probe = mlp_head("linear_probe", 6, (), 3, norm="none") if linear_probe else None
     networks = (make("student"), heads[0], make("momentum_encoder"), heads[1])
     method = MoCoStar(*networks, queue_size=queue_size, linear_probe=probe, **arguments)
     method.compile(optimizer or SGD(0.1))
@@ -142,8 +149,8 @@ def moco_star(
 def swav(batch_norm=True, synchronized=False, optimizer=None, linear_probe=False, make=None, dim=6, **arguments):
     """A compiled SwAV of 6 features, embeddings of 5 numbers and 7 prototypes."""
     make = make or (lambda name: conv_encoder(name, dim, batch_norm, synchronized))
-    head = mlp_head("student_head", dim, [24], 5, batch_norm, synchronized=synchronized)
-    probe = mlp_head("linear_probe", dim, (), 3, batch_norm=False) if linear_probe else None
+    head = mlp_head("student_head", dim, [24], 5, norm(batch_norm), synchronized=synchronized)
+    probe = mlp_head("linear_probe", dim, (), 3, norm="none") if linear_probe else None
     method = SwAV(make("student"), head, prototypes("prototypes", 5, 7), linear_probe=probe, **arguments)
     method.compile(optimizer or SGD(0.1))
     return method

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from larq_ssl import models
-from larq_ssl.heads import dino_head, mlp_head, prototypes
+from larq_ssl.heads import dino_head, mlp_head, prototypes, simclr_head
 from larq_ssl.models.folder import (
     encoder_hash,
     load_encoder,
@@ -202,10 +202,14 @@ def _mlp(**arguments):
 
 
 HEADS = [
-    lambda: _mlp(hidden_dims=[7], batch_norm=False),
-    lambda: _mlp(hidden_dims=[7, 5], batch_norm=True),
-    lambda: _mlp(hidden_dims=[], batch_norm=False, output_relu=True),
-    lambda: _mlp(hidden_dims=[], batch_norm=False, output_bias=False),
+    lambda: _mlp(hidden_dims=[7], norm="none"),
+    lambda: _mlp(hidden_dims=[7, 5], norm="batch"),
+    lambda: _mlp(hidden_dims=[7], norm="layer"),
+    lambda: _mlp(hidden_dims=[7], norm="weight"),
+    lambda: mlp_head("student_head", 6, [7, 4], None, "batch"),
+    lambda: simclr_head("student_head", 6, 4),
+    lambda: _mlp(hidden_dims=[], norm="none", output_relu=True),
+    lambda: _mlp(hidden_dims=[], norm="none", output_bias=False),
     lambda: dino_head("student_head", 6, 9, True, True, hidden_dims=(7, 5), bottleneck_dim=4),
     lambda: dino_head("student_head", 6, 9, hidden_dims=(7,), bottleneck_dim=4),
     lambda: prototypes("student_head", 6, 9),
@@ -229,14 +233,16 @@ def test_round_trip_of_a_head(tmp_path, make):
     np.testing.assert_array_equal(restored(x), expected)
 
 
-def test_a_head_that_was_saved_before_there_were_other_kinds_is_read(tmp_path):
-    head = mlp_head("head", 6, [5], 4, batch_norm=True)
+@pytest.mark.parametrize("norm", ["batch", "none"])
+def test_a_head_that_was_saved_before_there_were_other_kinds_is_read(tmp_path, norm):
+    head = mlp_head("head", 6, [5], 4, norm)
     save_head(head, tmp_path / "head")
     file = tmp_path / "head" / "head.json"
     description = json.loads(file.read_text())
-    known = {"name", "input_dim", "hidden_dims", "output_dim", "batch_norm", "output_relu"}
+    known = {"name", "input_dim", "hidden_dims", "output_dim", "output_relu"}
     assert set(description["spec"]) > known
     description["spec"] = {key: value for key, value in description["spec"].items() if key in known}
+    description["spec"]["batch_norm"] = norm == "batch"
     file.write_text(json.dumps(description))
     restored = load_head(tmp_path / "head")
     assert restored.spec == head.spec
@@ -257,7 +263,7 @@ def test_a_head_that_was_saved_before_there_were_other_kinds_is_read(tmp_path):
     ],
 )
 def test_a_damaged_head_is_refused(tmp_path, alter, message):
-    save_head(mlp_head("head", 6, [5], 4, batch_norm=False), tmp_path / "head")
+    save_head(mlp_head("head", 6, [5], 4, norm="none"), tmp_path / "head")
     file = tmp_path / "head" / "head.json"
     file.write_text(alter(file.read_text()))
     with pytest.raises(ValueError, match=message):

@@ -216,7 +216,7 @@ def test_swav_with_several_prototypes_and_no_batch_norm(load):
     state |= {f"module.prototypes.prototypes{index}.weight": normal(index, 20, 8) for index in (0, 1)}
     imported = load({"epoch": 1, "state_dict": state, "amp": None})
     assert set(imported.heads) == {"student_head", "prototypes0", "prototypes1"}
-    assert not imported.heads["student_head"].spec.batch_norm
+    assert imported.heads["student_head"].spec.norm == "none"
 
 
 def swav_resnet_50(channels):
