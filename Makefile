@@ -12,7 +12,7 @@ export TF_CPP_MIN_LOG_LEVEL
 # One worker per core, but no more than four: each holds its own TensorFlow.
 PYTEST := $(PYTHON_IN_VENV) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help venv demo test test-slow test-recipes lint format lock clean
+.PHONY: help venv demo table test test-slow test-recipes lint format lock clean
 
 help: ## this list (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +24,12 @@ $(STAMP): requirements.lock setup.cfg
 
 demo: $(STAMP) ## the main job on the bundled digits: teacher, BSSL stages 1 and 2, probes, table
 	$(PYTHON_IN_VENV) -m larq_ssl.experiments.study --recipes=digits --out=runs/demo $(ARGS)
+
+# RECIPES=cifar10 needs the images: ARGS="--dataset=folder --data_dir=<folder>", or a prepared TFDS cifar10.
+RECIPES ?= digits
+table: $(STAMP) ## all methods of RECIPES=digits|cifar10, float and binary, in one table that a killed run goes on with
+	$(PYTHON_IN_VENV) -m larq_ssl.experiments.study --recipes=$(RECIPES) --methods=all --arms=float,stage1,stage2 \
+		--out=runs/table/$(RECIPES) $(ARGS)
 
 test: $(STAMP) ## the quick tests
 	$(PYTEST) --durations 10 $(ARGS)

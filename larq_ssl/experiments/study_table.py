@@ -1,9 +1,10 @@
 """The table of a study: what is measured of the networks that it trained, beside raw pixels and untrained ones."""
 
+import itertools
 import json
 import pathlib
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from larq_ssl.data import datasets
 from larq_ssl.data.datasets import ImageDataset
@@ -22,49 +23,54 @@ Row = dict[str, str | float]
 
 _K = 20
 _COLUMNS = ("encoder", "kNN (k = 20)", "linear", "binary MACs (BOPs)", "other MACs", "size in KiB")
-_UNTRAINED = {
-    "full": "untrained binary network",
-    "activations": "untrained network with binary activations",
+BINARIZATIONS = {"float": "none", "stage1": "activations", "stage2": "full", "one_stage": "full"}
+"""Of the network that each arm trains."""
+
+UNTRAINED = {
     "none": "untrained float network",
+    "activations": "untrained network with binary activations",
+    "full": "untrained binary network",
 }
 
 
-def evaluate(folder: pathlib.Path, seed: int, runs: Mapping[str, RunFolder], teacher: str | None = None) -> list[Row]:
-    """All rows of the table for one seed, each measured once; draws the last run's confusion matrix.
+def evaluate(
+    folder: pathlib.Path, seed: int, runs: Mapping[str, RunFolder], teacher: str, kinds: Collection[str]
+) -> list[Row]:
+    """The rows of the table for one seed, each measured once; draws the confusion matrix of the last run.
 
     # Arguments
-        folder: Of the seed; `rows.json` in it keeps what is measured.
+        folder: Of the seed; `rows.json` in it keeps what is measured, also of other runs than these.
         seed: Of the untrained networks.
-        runs: By the names that the table gives them. Of each the student is probed, of DINO too, as SSLight does.
-            Data set and size of the images are those of the last.
-        teacher: The name of the run that is the teacher of the others: there is no untrained network of its kind.
+        runs: Those that are finished, by the names that the table gives them. Of each the student is probed, of DINO
+            too, as SSLight does. Data set and size of the images are those of the last.
+        teacher: The name of the run that is the teacher of the others: there is no untrained network like it.
+        kinds: Binarizations of which there is an untrained network, as soon as there is a run like it.
     # Returns
         Accuracies and costs, in the order of the table.
     """
     file = folder / "rows.json"
-    measured = {name: run.results()["encoders"]["student"] for name, run in runs.items()}
     kept = json.loads(file.read_text()) if file.is_file() else {"rows": []}
-    if kept.get("of") == measured:
+    measured = {name: run.results()["encoders"]["student"] for name, run in runs.items()}
+    if measured.items() <= kept.get("of", {}).items():
         return kept["rows"]
     known = {(row["encoder"], row.get("encoder_hash")): row for row in kept["rows"]}
-    *_, last = runs.values()
-    images, size = _images(last.flags())
+    *_, last = runs
+    images, size = _images(runs[last].flags())
     trained = {name: load_encoder(run.encoder("student")) for name, run in runs.items()}
-    kinds = [encoder for name, encoder in trained.items() if name != teacher] or list(trained.values())
+    like = {encoder.spec.binarization: encoder for name, encoder in trained.items() if name != teacher}
     encoders: dict[str, Encoder | None] = {"raw pixels": None}
-    encoders |= {name: untrained(like, images[0], size, seed) for name, like in _baselines(kinds).items()}
+    encoders |= {UNTRAINED[kind]: untrained(like[kind], images[0], size, seed) for kind in kinds if kind in like}
     encoders |= trained
-    *others, shown = encoders
+    others = [row for row in kept["rows"] if row["encoder"] not in encoders]
     rows: list[Row] = []
-    for name in others:
-        encoder = encoders[name]
+    for name, encoder in encoders.items():
         row = known.get((name, None if encoder is None else encoder_hash(encoder)))
-        rows.append(row or _measure(name, images, encoder, size, None))
+        picture = folder / "confusion.png" if name == last else None
+        rows.append(row or _measure(name, images, encoder, size, picture))
         # A study that is killed here does not measure these again.
-        write_json(file, {"rows": rows}, overwrite=True)
-    rows.append(_measure(shown, images, encoders[shown], size, folder / "confusion.png"))
-    write_json(file, {"of": measured, "rows": rows}, overwrite=True)
-    return rows
+        write_json(file, {"rows": rows + others}, overwrite=True)
+    write_json(file, {"of": {**kept.get("of", {}), **measured}, "rows": rows + others}, overwrite=True)
+    return rows + others
 
 
 def _images(told: Mapping[str, str]) -> tuple[list[ImageDataset], int]:
@@ -76,13 +82,6 @@ def _images(told: Mapping[str, str]) -> tuple[list[ImageDataset], int]:
         for split, part in (("train", limit), ("val", None))
     ]
     return parts, int(told["image_size"])
-
-
-def _baselines(kinds: Sequence[Encoder]) -> dict[str, Encoder]:
-    """One network of each kind; binary activations, which stage 2 takes further, count where nothing else does."""
-    last = {encoder.spec.binarization: encoder for encoder in kinds}
-    wanted = [name for name in ("none", "full") if name in last] or ["activations"]
-    return {_UNTRAINED[name]: last[name] for name in wanted}
 
 
 def _measure(
@@ -117,22 +116,44 @@ def _measure(
     return row
 
 
-def table(seeds: Sequence[Sequence[Row]]) -> str:
-    """The rows of all seeds as Markdown, accuracies as mean and standard deviation in percent."""
-    cells = [list(_COLUMNS), ["---", *["---:"] * (len(_COLUMNS) - 1)]]
-    for rows in zip(*seeds, strict=True):
-        first = rows[0]
-        costs = [f"{first[name]:,}" if name in first else "" for name in ("binary_macs", "float_macs")]
-        size = f"{first['size_bytes'] / 1024:,.0f}" if "size_bytes" in first else ""
-        accuracies = [_spread([float(row[name]) for row in rows]) for name in ("knn", "linear")]
-        cells.append([str(first["encoder"]), *accuracies, *costs, size])
-    widths = [max(len(line[column]) for line in cells) for column in range(len(_COLUMNS))]
+def table(seeds: Sequence[Sequence[Row]], wanted_seeds: int, wanted: Sequence[str]) -> str:
+    """The rows of all seeds as Markdown, accuracies as mean and standard deviation in percent.
+
+    # Arguments
+        seeds: The rows of each seed, as far as they are measured.
+        wanted_seeds: How many seeds there are to be.
+        wanted: Names of the runs that there are to be; what is missing of them is marked.
+    """
+    found: dict[str, list[Row]] = {}
+    for row in itertools.chain(*seeds):
+        found.setdefault(str(row["encoder"]), []).append(row)
+    baselines = [name for name in found if name not in wanted]
+    cells = [list(_COLUMNS)]
+    for name in [*baselines, *wanted]:
+        rows = found.get(name, [])
+        first: Row = rows[0] if rows else {}
+        costs = [f"{first[cost]:,}" if cost in first else "" for cost in ("binary_macs", "float_macs")]
+        size = f"{float(first['size_bytes']) / 1024:,.0f}" if "size_bytes" in first else ""
+        accuracies = [spread([float(row[probe]) for row in rows], wanted_seeds) for probe in ("knn", "linear")]
+        cells.append([name, *accuracies, *costs, size])
+    return markdown(cells)
+
+
+def markdown(cells: Sequence[Sequence[str]]) -> str:
+    """A table of Markdown, its columns of one width; the first line is its head."""
+    head, *lines = cells
+    ruled = [head, ["---", *["---:"] * (len(head) - 1)], *lines]
+    widths = [max(len(line[column]) for line in ruled) for column in range(len(head))]
     return "".join(
         "| " + " | ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) + " |\n"
-        for line in cells
+        for line in ruled
     )
 
 
-def _spread(values: Sequence[float]) -> str:
-    mean = f"{100 * statistics.mean(values):.1f}"
-    return mean if len(values) == 1 else f"{mean} ± {100 * statistics.stdev(values):.1f}"
+def spread(values: Sequence[float], wanted: int) -> str:
+    """Mean and standard deviation in percent; says so where there are not as many values as there are to be."""
+    if not values:
+        return "unfinished"
+    deviation = "" if len(values) == 1 else f" ± {100 * statistics.stdev(values):.1f}"
+    missing = "" if len(values) == wanted else f" ({len(values)} of {wanted})"
+    return f"{100 * statistics.mean(values):.1f}{deviation}{missing}"

@@ -107,12 +107,13 @@ def run(name):
 
 runs = {{name: run(name) for name in {names}}}
 try:
-    study.evaluate(folder, 0, runs, "teacher")
+    study.evaluate(folder, 0, runs, "teacher", ["none", "full"])
 except KeyboardInterrupt:
     pass
-rows = study.evaluate(folder, 0, runs, "teacher")
+rows = study.evaluate(folder, 0, runs, "teacher", ["none", "full"])
 count = len(measured)
-assert study.evaluate(folder, 0, runs, "teacher") == rows
+for some in (dict(list(runs.items())[:1]), runs):
+    assert study.evaluate(folder, 0, some, "teacher", ["none", "full"]) == rows
 assert len(measured) == count
 print(json.dumps([measured, [[row["encoder"], row.get("encoder_hash")] for row in rows]]))
 """
@@ -145,9 +146,81 @@ def test_there_is_no_untrained_teacher(commands, tmp_path):
     assert [name for name, _ in rows] == ["raw pixels", "untrained binary network", "teacher", "stage"]
 
 
+COMPARE = """
+import json
+from absl import flags
+from larq_ssl.experiments import study, study_comparison, study_table
+
+flags.FLAGS(["study", *{typed}])
+names = ["raw pixels", "untrained float network", "untrained binary network", "float teacher (MoCo v2)"]
+names += [arm.title for arm in study.arms()]
+seeds = [
+    [dict(encoder=name, knn=(10 + i + 2 * seed) / 100, linear=i / 100) for i, name in enumerate(names[:last])]
+    for seed, last in enumerate([len(names), 6])
+]
+hours = {{arm.name: [0.25, 0.5] for arm in study.arms()[:2]}}
+wanted = [study._TEACHER, *(arm.title for arm in study.arms())]
+print(study_table.table(seeds, 2, wanted))
+print(study_comparison.comparison(seeds, 2, study.arms(), study._TEACHER, hours))
+print(study_table.table(seeds[1:], 2, wanted))
+print(json.dumps(study.untrained_kinds()))
+"""
+
+
+def cells(text: str) -> dict[str, list[str]]:
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
+    return {line[0]: line[1:] for line in lines}
+
+
+def test_tables_mark_what_is_unfinished(commands):
+    typed = ["--methods=bssl,dino_baseline", "--arms=stage1,stage2", "--recipes=cifar10"]
+    done = commands.python(COMPARE.format(typed=typed))
+    assert done.code == 0, done.err
+    whole, compared, early, kinds = _parts(done.out)
+    assert whole["raw pixels"][:2] == ["11.0 ± 1.4", "0.0 ± 0.0"]
+    assert whole["BSSL stage 2"][:2] == ["16.0 ± 1.4", "5.0 ± 0.0"]
+    assert whole["DINO (baseline) stage 1"][:2] == ["16.0 (1 of 2)", "6.0 (1 of 2)"]
+    assert early["DINO (baseline) stage 1"][:2] == ["unfinished", "unfinished"]
+    head = ["stage 1, kNN", "stage 1, linear", "stage 2, kNN", "stage 2, linear", "hours of training"]
+    assert compared["method"] == head
+    assert compared["BSSL"] == ["15.0 ± 1.4", "4.0 ± 0.0", "16.0 ± 1.4", "5.0 ± 0.0", "1.50"]
+    assert compared["DINO (baseline)"][2:] == ["17.0 (1 of 2)", "7.0 (1 of 2)", "unfinished"]
+    assert compared["untrained"][:2] == ["unfinished", "unfinished"]
+    assert compared["untrained"][2:4] == ["13.0 ± 1.4", "2.0 ± 0.0"]
+    assert compared["float teacher (MoCo v2)"][:4] == ["-", "-", "-", "-"]
+    assert kinds == ["activations", "full"]
+
+
+def _parts(out: str) -> list:
+    *tables, last = out.strip().split("\n\n")
+    return [*(cells(text) for text in tables), json.loads(last)]
+
+
+def test_all_methods_are_those_that_have_recipes(commands):
+    found = told(commands, "--methods=all", "--arms=float,stage1,stage2", "--recipes=cifar10")
+    names = [name for name, *_ in found]
+    assert names[0] == "teacher"
+    assert {"stage1", "stage2", "s2bnn_guided/stage2", "dino_baseline/float", "swav_sslight/stage2"} <= set(names)
+    assert "float" not in names  # of BSSL
+    assert "dino/float" not in names
+    for _, _, _, recipe, *_ in found:
+        assert (RECIPES / f"{recipe.removeprefix('--recipe=')}.flags").is_file()
+
+
+def test_hours_are_those_of_training_over_all_starts(tmp_path, commands):
+    rows = [{"epoch": e, "step": 10 * e, "images_per_second": 2.0 * e} for e in (1, 2)] + [{"epoch": 3, "step": 30}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "flags.txt").write_text("--batch_size=36\n")
+    code = "from larq_ssl.experiments import run_folder as r, study_comparison as s\n"
+    done = commands.python(code + f"print(s.training_hours(r.RunFolder({str(tmp_path)!r})))")
+    assert done.code == 0, done.err
+    assert float(done.out) == pytest.approx((360 / 2 + 360 / 4) / 3600)
+
+
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
+        ("--methods=all,bssl", "--methods must be some of bssl, .*, got all,bssl."),
         ("--arms=stage3", "--arms must be some of float, stage1, stage2, one_stage, got stage3."),
         ("--arms=float", "--methods=bssl has no --arms=float with --recipes=digits: there is no recipe digits/bssl."),
         ("--methods=bssl,moco", "--methods must be some of bssl, s2bnn_contrastive, .*, got bssl,moco."),
