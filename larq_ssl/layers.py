@@ -199,7 +199,12 @@ class StandardisedDense(tf.keras.layers.Dense):
         return tf.nn.bias_add(outputs, self.bias) if self.use_bias else outputs
 
 
-def batch_norm(name: str, synchronized: bool = False, center: bool = True) -> tf.keras.layers.BatchNormalization:
+def batch_norm(
+    name: str,
+    synchronized: bool = False,
+    center: bool = True,
+    gamma_initializer: str | tf.keras.initializers.Initializer = "ones",
+) -> tf.keras.layers.BatchNormalization:
     """BatchNormalization with PyTorch's defaults, which all the papers use.
 
     Keras uses the biased variance for the moving statistics of 2-D inputs and when `synchronized`; PyTorch
@@ -209,7 +214,13 @@ def batch_norm(name: str, synchronized: bool = False, center: bool = True) -> tf
         name: Name of the layer.
         synchronized: Whether the statistics are those of all replicas together.
         center: Whether it has a shift.
+        gamma_initializer: Where the scales start; zeros close a residual branch.
     """
     return tf.keras.layers.BatchNormalization(
-        name=name, momentum=0.9, epsilon=1e-5, center=center, synchronized=synchronized
+        name=name,
+        momentum=0.9,
+        epsilon=1e-5,
+        center=center,
+        synchronized=synchronized,
+        gamma_initializer=gamma_initializer,
     )

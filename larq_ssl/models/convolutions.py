@@ -20,6 +20,8 @@ pytorch_default: Callable[[], Initializer] = functools.partial(
 kaiming_fan_out: Callable[[], Initializer] = functools.partial(
     tf.keras.initializers.VarianceScaling, scale=2.0, mode="fan_out", distribution="untruncated_normal"
 )
+# Truncated, with deviation 1/sqrt(fan_in): what Keras's VarianceScaling is by default.
+lecun_normal: Callable[[], Initializer] = tf.keras.initializers.LecunNormal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +75,7 @@ def float_conv(
     kernel_size: int,
     strides: int,
     initializer: Callable[[], Initializer],
+    padding: str = "same",
 ) -> tf.keras.layers.Conv2D:
     """A real-valued convolution without bias."""
     return layers(
@@ -81,10 +84,30 @@ def float_conv(
         filters=filters,
         kernel_size=kernel_size,
         strides=strides,
-        padding="same",
+        padding=padding,
         use_bias=False,
         kernel_initializer=initializer,
     )
+
+
+def symmetric_conv(
+    x: tf.Tensor,
+    layers: LayerStore,
+    name: str,
+    filters: int,
+    kernel_size: int,
+    strides: int,
+    initializer: Callable[[], Initializer],
+) -> tf.Tensor:
+    """A real-valued convolution without bias, of an odd kernel, that pads on both sides at stride 2, too.
+
+    For float networks alone: Larq Compute Engine binarises no convolution that comes after a layer of padding.
+    """
+    padding = "same"
+    if strides > 1 and kernel_size > 1:
+        x = layers(tf.keras.layers.ZeroPadding2D, f"{name}/pad", padding=kernel_size // 2)(x)
+        padding = "valid"
+    return float_conv(layers, name, filters, kernel_size, strides, initializer, padding)(x)
 
 
 def _unconstrained_conv(**arguments: Any) -> larq.layers.QuantConv2D:

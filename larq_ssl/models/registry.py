@@ -1,6 +1,6 @@
 """All networks by name."""
 
-from larq_ssl.models import zoo
+from larq_ssl.models import simclr_resnet, zoo
 from larq_ssl.models.birealnet import BIREALNET_18, BIREALNET_34, REACTNET_18, REACTNET_34
 from larq_ssl.models.encoder import Encoder, EncoderSpec, LayerStore
 from larq_ssl.models.mobilenet_v2 import MOBILENET_V2
@@ -24,6 +24,7 @@ ARCHITECTURES = {
     "vit_tiny_32": VIT_TINY_32,
     "vit_tiny_16": VIT_TINY_16,
     "vit_small_16": VIT_SMALL_16,
+    **simclr_resnet.ARCHITECTURES,
     **zoo.ARCHITECTURES,
 }
 
