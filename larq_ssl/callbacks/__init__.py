@@ -3,6 +3,7 @@
 from larq_ssl.callbacks.checkpointing import Checkpointing
 from larq_ssl.callbacks.collapse import CollapseWarning
 from larq_ssl.callbacks.diagnostics import Diagnostics
+from larq_ssl.callbacks.embedding_monitor import EmbeddingMonitor
 from larq_ssl.callbacks.freeze_roles import FreezeRoles
 from larq_ssl.callbacks.logs import EpochRecorder, Estimate, MetricsFile, ProgressBar, ScheduleLogger, TensorBoard
 from larq_ssl.callbacks.online_knn import OnlineKNN
@@ -13,6 +14,7 @@ __all__ = [
     "Checkpointing",
     "CollapseWarning",
     "Diagnostics",
+    "EmbeddingMonitor",
     "EpochRecorder",
     "Estimate",
     "FreezeRoles",

@@ -24,7 +24,7 @@ class CollapseWarning(tf.keras.callbacks.Callback):
 
     # Arguments
         least_std: `embedding_std` below which the embedding counts as constant; independent directions have 1.
-        least_rank: `embedding_rank` (from `OnlineKNN`) below which the embedding counts as collapsed.
+        least_rank: `embedding_rank` (from `EmbeddingMonitor`) below which the embedding counts as collapsed.
         least_usage: `class_usage` below which a joint classifier counts as constant.
     """
 

@@ -1,6 +1,5 @@
 """kNN accuracy of the features while the network trains."""
 
-import numpy as np
 import tensorflow as tf
 
 from larq_ssl.callbacks.whole_epochs import WholeEpochs
@@ -10,7 +9,7 @@ from larq_ssl.evaluation.knn import knn
 
 
 class OnlineKNN(WholeEpochs):
-    """Adds `knn` (top-1, DINO's weighted vote) and `embedding_rank` every `every` epochs and after the last.
+    """Adds `knn` (top-1, DINO's weighted vote) every `every` epochs and after the last.
 
     Two labelled sets of its own, never the views that the network trains on.
 
@@ -51,17 +50,3 @@ class OnlineKNN(WholeEpochs):
         queries = extract(self._encoder, self._queries, self._image_size, self._batch_size)
         metrics = knn(bank, queries, self._classes, ks=(self._k,))
         self.accuracy = logs["knn"] = metrics[f"{self._k}/top1"]
-        logs["embedding_rank"] = effective_rank(queries.features)
-
-
-def effective_rank(features: np.ndarray) -> float:
-    """Exponential of the entropy of the normalised singular values of the unit features `[images, dim]`.
-
-    # References
-        - Roy and Vetterli, The effective rank: a measure of effective dimensionality
-    """
-    unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-    singular = np.linalg.svd(unit, compute_uv=False)
-    share = singular / max(singular.sum(), 1e-12)
-    share = share[share > 0]
-    return float(np.exp(-(share * np.log(share)).sum()))

@@ -5,7 +5,7 @@ import functools
 from absl import flags
 
 from larq_ssl import models
-from larq_ssl.experiments import common, stages, teachers, training, training_flags
+from larq_ssl.experiments import common, stages, teachers, training, training_data, training_flags
 from larq_ssl.experiments.run_folder import RunFolder
 from larq_ssl.methods.bssl import BSSL, FEATURE_LOSSES, PRESETS, default_heads, resolve_preset
 from larq_ssl.models.folder import encoder_hash, load_encoder
@@ -67,7 +67,7 @@ def prepare(run: RunFolder) -> training.Job:
     before = stages.stage1_run(run)
     # What is missing is told before what takes long: images before a teacher that has yet to be trained.
     named = teachers.named_teacher(before)
-    data = training.load_data(FLAGS.views, _VIEWS.value)
+    data = training_data.load_data(FLAGS.views, _VIEWS.value)
     teacher_folder = named or teachers.digits_teacher()
     teacher = load_encoder(teacher_folder)
     inputs = {"teacher": encoder_hash(teacher)}

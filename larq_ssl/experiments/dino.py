@@ -6,7 +6,7 @@ import tensorflow as tf
 from absl import flags
 
 from larq_ssl import callbacks, schedules
-from larq_ssl.experiments import common, multi_crop_flags, probe_flags, stages, training, training_flags
+from larq_ssl.experiments import common, multi_crop_flags, probe_flags, stages, training, training_data, training_flags
 from larq_ssl.experiments.run_folder import RunFolder
 from larq_ssl.heads import dino_head
 from larq_ssl.methods.clipping import CLIP_NORMS
@@ -49,7 +49,7 @@ FLAGS.set_default("schedule", "cosine")
 FLAGS.set_default("sync_batch_norm", True)
 
 
-def teacher_temperature(data: training.Data) -> schedules.EpochRamp:
+def teacher_temperature(data: training_data.Data) -> schedules.EpochRamp:
     """The temperature of the momentum network by the step."""
     return schedules.EpochRamp(
         FLAGS.warmup_teacher_temperature,
@@ -59,12 +59,12 @@ def teacher_temperature(data: training.Data) -> schedules.EpochRamp:
     )
 
 
-def momentum(data: training.Data) -> schedules.WarmupCosine:
+def momentum(data: training_data.Data) -> schedules.WarmupCosine:
     """The momentum by the step."""
     return schedules.WarmupCosine(FLAGS.momentum, FLAGS.final_momentum, data.total_steps)
 
 
-def build(data: training.Data, before: RunFolder | None) -> DINO:
+def build(data: training_data.Data, before: RunFolder | None) -> DINO:
     """The method as the flags describe it."""
     student = stages.student(before, **({"drop_path": FLAGS.drop_path} if FLAGS.drop_path else {}))
     momentum_encoder = stages.student(before)
@@ -102,7 +102,7 @@ def prepare(run: RunFolder) -> training.Job:
     if FLAGS.accumulate > 1:
         raise ValueError(f"--accumulate must be 1 for DINO, whose batch moves one centre, got {FLAGS.accumulate}.")
     before = stages.stage1_run(run)
-    data = training.load_data(FLAGS.views)
+    data = training_data.load_data(FLAGS.views)
     if before is not None:
         stages.warn_of_other(before, _LOSS_FLAGS)
 

@@ -4,7 +4,7 @@ import functools
 
 from absl import flags
 
-from larq_ssl.experiments import common, contrast_flags, stages, training, training_flags
+from larq_ssl.experiments import common, contrast_flags, stages, training, training_data, training_flags
 from larq_ssl.experiments.run_folder import RunFolder
 from larq_ssl.methods.moco import MoCo
 
@@ -45,7 +45,7 @@ def prepare(run: RunFolder) -> training.Job:
     """Checks the flags and loads the images."""
     before = stages.stage1_run(run)
     contrast_flags.check_batches()
-    data = training.load_data(FLAGS.views)
+    data = training_data.load_data(FLAGS.views)
     contrast_flags.check_images(data.train.size)
 
     def make() -> MoCo:

@@ -11,6 +11,7 @@ from larq_ssl.experiments import (
     probe_flags,
     stages,
     training,
+    training_data,
     training_flags,
 )
 from larq_ssl.experiments.run_folder import RunFolder
@@ -43,7 +44,7 @@ def check_flags() -> None:
     contrast_flags.check_batches()
 
 
-def build(data: training.Data, before: RunFolder | None) -> MoCoStar:
+def build(data: training_data.Data, before: RunFolder | None) -> MoCoStar:
     """The method as the flags describe it."""
     (student, student_head), (momentum_encoder, momentum_head) = contrast_flags.networks(
         before, "student_head", "momentum_head", kernel_initializer="normal_0.02"
@@ -67,7 +68,7 @@ def prepare(run: RunFolder) -> training.Job:
     """Checks the flags and loads the images."""
     check_flags()
     before = stages.stage1_run(run)
-    data = training.load_data(FLAGS.views)
+    data = training_data.load_data(FLAGS.views)
     contrast_flags.check_images(data.train.size)
     if before is not None:
         stages.warn_of_other(before, _LOSS_FLAGS)

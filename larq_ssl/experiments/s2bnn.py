@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 from absl import flags
 
-from larq_ssl.experiments import common, contrast_flags, stages, teachers, training, training_flags
+from larq_ssl.experiments import common, contrast_flags, stages, teachers, training, training_data, training_flags
 from larq_ssl.experiments.run_folder import RunFolder
 from larq_ssl.methods.s2bnn import S2BNN, SCHEMES
 from larq_ssl.models.folder import encoder_hash, load_encoder, load_head
@@ -72,7 +72,7 @@ def prepare(run: RunFolder) -> training.Job:
         contrast_flags.check_batches()
     # What is missing is told before what takes long: images before a teacher that has yet to be trained.
     named = teachers.named_teacher(before) if guided else None
-    data = training.load_data(FLAGS.views, num_views=2 if contrastive else 1)
+    data = training_data.load_data(FLAGS.views, num_views=2 if contrastive else 1)
     if contrastive:
         contrast_flags.check_images(data.train.size)
     teacher = (named or teachers.digits_teacher()) if guided else None

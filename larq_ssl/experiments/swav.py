@@ -8,7 +8,7 @@ import functools
 from absl import flags
 
 from larq_ssl import callbacks
-from larq_ssl.experiments import common, multi_crop_flags, probe_flags, stages, training, training_flags
+from larq_ssl.experiments import common, multi_crop_flags, probe_flags, stages, training, training_data, training_flags
 from larq_ssl.experiments.run_folder import RunFolder
 from larq_ssl.heads import mlp_head, prototypes
 from larq_ssl.methods.swav import SwAV
@@ -62,7 +62,7 @@ def queue_size() -> int:
     return length - length % batch
 
 
-def build(data: training.Data, before: RunFolder | None) -> SwAV:
+def build(data: training_data.Data, before: RunFolder | None) -> SwAV:
     """The method as the flags describe it."""
     student = stages.student(before)
     hidden_dim, initializer = _PRESETS[_PRESET.value]
@@ -97,7 +97,7 @@ def prepare(run: RunFolder) -> training.Job:
     if queue_size() != _QUEUE_LENGTH.value:
         common.say(f"The queue has {queue_size():,} images, --queue_length={_QUEUE_LENGTH.value} in whole batches.")
     before = stages.stage1_run(run)
-    data = training.load_data(FLAGS.views)
+    data = training_data.load_data(FLAGS.views)
     if before is not None:
         stages.warn_of_other(before, _LOSS_FLAGS)
 

@@ -13,12 +13,10 @@ from absl import flags, logging
 
 from larq_ssl import callbacks, distribute, schedules
 from larq_ssl.checkpoints import Checkpoints, NotFiniteError
-from larq_ssl.data import datasets, pipeline
-from larq_ssl.data.datasets import ImageDataset
-from larq_ssl.data.views import ViewPolicy
 from larq_ssl.evaluation import diagnosis, pictures
-from larq_ssl.experiments import chosen_views, common, stages, training_flags
+from larq_ssl.experiments import common, stages, training_flags, watching
 from larq_ssl.experiments.run_folder import RunFolder
+from larq_ssl.experiments.training_data import Data
 from larq_ssl.files import write_json, write_whole
 from larq_ssl.memories import save_memory
 from larq_ssl.methods.base import NOT_FINITE, SelfSupervisedModel
@@ -28,30 +26,9 @@ from larq_ssl.optimizers import build_optimizer
 
 FLAGS = flags.FLAGS
 
-_KNN_IMAGES = 10_000
 _SHEET_IMAGES = 8
-_PROBE_IMAGES = 64
 _LICENCES = {"digits": "Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, CC BY 4.0"}
 _UNKNOWN_LICENCE = "whose licence is not known here: see where they come from"
-
-
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """The images of a run and how they become batches."""
-
-    train: ImageDataset
-    policy: ViewPolicy
-    steps_per_epoch: int
-
-    @property
-    def total_steps(self) -> int:
-        return self.steps_per_epoch * FLAGS.epochs
-
-    def batches(self, start_step: int = 0) -> tf.data.Dataset:
-        """The endless stream of batches, from the batch of `start_step` on."""
-        return pipeline.view_batches(
-            self.train, self.policy, FLAGS.batch_size, FLAGS.seed, start_step, max_bad_images=FLAGS.max_bad_images
-        )
 
 
 def _set_up() -> tf.distribute.Strategy:
@@ -61,27 +38,6 @@ def _set_up() -> tf.distribute.Strategy:
         tf.config.experimental.enable_op_determinism()
     tf.keras.mixed_precision.set_global_policy(FLAGS.precision)
     return distribute.strategy(FLAGS.strategy)
-
-
-def load_data(policy_name: str, num_views: int | None = None) -> Data:
-    """The training images of the flags, and the view policy, or the first so many views of it."""
-    train = load_split("train", limit=FLAGS.max_train_images)
-    policy = chosen_views.policy(policy_name)
-    if num_views is not None:
-        policy = policy.first(num_views)
-    whole = pipeline.steps_per_epoch(train, FLAGS.batch_size)
-    if FLAGS.batch_size % FLAGS.accumulate:
-        raise ValueError(f"--accumulate must divide --batch_size={FLAGS.batch_size}, got {FLAGS.accumulate}.")
-    if FLAGS.steps_per_epoch is not None and FLAGS.steps_per_epoch > whole:
-        raise ValueError(f"--steps_per_epoch must be at most {whole} (a whole pass), got {FLAGS.steps_per_epoch}.")
-    return Data(train, policy, FLAGS.steps_per_epoch or whole)
-
-
-def load_split(split: str, limit: int | None = None) -> ImageDataset:
-    """A split of the flags' data set."""
-    return datasets.load_dataset(
-        FLAGS.dataset, split, FLAGS.data_dir, val_fraction=FLAGS.val_fraction, seed=0, limit=limit
-    )
 
 
 def learning_rate(data: Data) -> tf.keras.optimizers.schedules.LearningRateSchedule:
@@ -163,7 +119,7 @@ def run_training(experiment: str, prepare: Callable[[RunFolder], Job]) -> int:
                 return 0
             strategy = _set_up()
             job = prepare(run)
-            online_knn = _online_knn()
+            online_knn = watching.online_knn()
             with strategy.scope():
                 method = job.make()
                 method.compile(optimizer=optimizer(job.data))
@@ -176,8 +132,17 @@ def run_training(experiment: str, prepare: Callable[[RunFolder], Job]) -> int:
             if done == 0:
                 _record_start(run, job, first, method)
         common.say(f"{run.path}: {f'going on after step {done:,}' if done else 'a new run'}; {method_size(method)}.")
-        watchers = [*job.callbacks, *_watchers(run, job, first, method, online_knn)]
+        watchers = [*job.callbacks, *_watchers(run, job, method, online_knn)]
         return _fit(run, job, method, done, checkpoints, watchers)
+
+
+def _watchers(
+    run: RunFolder, job: Job, method: SelfSupervisedModel, online_knn: watching.OnlineKNN | None
+) -> list[tf.keras.callbacks.Callback]:
+    logged = {"learning_rate": learning_rate(job.data), **job.schedules}
+    if FLAGS.final_weight_decay is not None:
+        logged["weight_decay"] = weight_decay(job.data)
+    return watching.watchers(run, job.data, method, logged, job.shown, online_knn)
 
 
 def _fit(
@@ -232,36 +197,6 @@ def _told() -> Iterator[None]:
         raise
 
 
-def _watchers(
-    run: RunFolder,
-    job: Job,
-    batch: Mapping[str, tf.Tensor],
-    method: SelfSupervisedModel,
-    online_knn: Callable[[tf.keras.Model], tf.keras.callbacks.Callback] | None,
-) -> list[tf.keras.callbacks.Callback]:
-    """The callbacks in their order: those that add to an epoch's logs before those that show and keep them."""
-    encoder = method.encoders["student"]
-    probe, every = batch["global"].numpy()[:_PROBE_IMAGES, 0], FLAGS.diagnostics_every
-    places = run.diagnostics_file, run.tensorboard
-    logged = {"learning_rate": learning_rate(job.data), **job.schedules}
-    if FLAGS.final_weight_decay is not None:
-        logged["weight_decay"] = weight_decay(job.data)
-    return [
-        # First, so that it does not time the others.
-        callbacks.EpochRecorder(FLAGS.batch_size),
-        *([online_knn(encoder)] if online_knn is not None else []),
-        callbacks.SignFlips(encoder.binary_layers if encoder.spec.binarization == "full" else []),
-        *([callbacks.Diagnostics(encoder, probe, *places, every)] if every else []),
-        callbacks.ScheduleLogger(logged),
-        callbacks.CollapseWarning(),
-        callbacks.GradientCheck(),
-        callbacks.Estimate(job.data.total_steps, FLAGS.batch_size, common.say),
-        callbacks.MetricsFile(run.metrics_file),
-        callbacks.TensorBoard(run.tensorboard),
-        callbacks.ProgressBar([*job.shown, "knn"]),
-    ]
-
-
 def method_size(method: SelfSupervisedModel) -> str:
     """How many variables and parameters the optimizer moves, and which networks are frozen."""
     variables = method.optimized_variables
@@ -269,25 +204,6 @@ def method_size(method: SelfSupervisedModel) -> str:
     others = [name for name in method.networks if name not in method.optimized]
     frozen = f"; not optimised: {', '.join(others)}" if others else ""
     return f"{', '.join(method.optimized)} learn with {count:,} parameters in {len(variables)} variables{frozen}"
-
-
-def _online_knn() -> Callable[[tf.keras.Model], tf.keras.callbacks.Callback] | None:
-    """Makes the online kNN of an encoder, unless it is not wanted or there are no labels."""
-    if not FLAGS.knn_every:
-        return None
-    bank = load_split("train", limit=None)
-    if not bank.classes:
-        common.say("The images have no labels, so there is no online kNN.")
-        return None
-    if bank.size > _KNN_IMAGES:
-        bank = load_split("train", limit=_KNN_IMAGES)
-    try:
-        queries = load_split("val")
-    except ValueError as error:
-        raise ValueError(f"{error}; or train without the online kNN, by --knn_every=0") from error
-    if queries.size > _KNN_IMAGES // 5:
-        queries = load_split("val", limit=_KNN_IMAGES // 5)
-    return lambda encoder: callbacks.OnlineKNN(encoder, bank, queries, FLAGS.image_size, FLAGS.knn_every)
 
 
 def _record_start(run: RunFolder, job: Job, batch: Mapping[str, tf.Tensor], method: SelfSupervisedModel) -> None:

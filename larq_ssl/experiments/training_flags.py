@@ -12,8 +12,8 @@ FLAGS = flags.FLAGS
 
 OPERATIONAL = frozenset(
     (
-        "checkpoint_every data_dir diagnostics_every fresh knn_every max_bad_images recipe stage1 strategy teacher "
-        "workdir"
+        "checkpoint_every data_dir diagnostics_every embeddings_every fresh knn_every max_bad_images recipe stage1 "
+        "strategy teacher workdir"
     ).split()
 )
 """Flags that may change between two starts of the same run; all others of a command decide what is trained.
@@ -68,6 +68,7 @@ flags.DEFINE_integer(
     "checkpoint_every", 1000, "Steps between two checkpoints: what a killed run recomputes at most.", 1
 )
 flags.DEFINE_integer("diagnostics_every", 1, "Epochs between two looks at the binary layers; 0 for none.", 0)
+flags.DEFINE_integer("embeddings_every", 1, "Epochs between two looks at how the embeddings lie; 0 for none.", 0)
 flags.DEFINE_integer("knn_every", 5, "Epochs between two online kNN evaluations; 0 for none.", 0)
 
 

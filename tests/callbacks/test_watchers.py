@@ -10,7 +10,6 @@ import pytest
 import tensorflow as tf
 
 from larq_ssl import callbacks, models
-from larq_ssl.callbacks.online_knn import effective_rank
 from larq_ssl.callbacks.sign_flips import latent_kernel
 from larq_ssl.data.datasets import load_dataset
 from tests import toy_method
@@ -263,7 +262,7 @@ class TestOnlineKNN:
     def test_an_epoch_that_is_stopped_in_its_middle_is_not_evaluated(self, callback):
         assert self.logged(callback, 3, batches=0) == []
 
-    def test_accuracy_and_rank_are_those_of_the_encoder(self, digits):
+    def test_accuracy_is_that_of_the_encoder(self, digits):
         train, val = digits
         encoder = models.build("resnet_18", None, "none", width=0.125, stem="cifar")
         callback = callbacks.OnlineKNN(encoder, train, val, image_size=8)
@@ -272,7 +271,6 @@ class TestOnlineKNN:
         callback.on_epoch_end(0, logs)
         assert 0.1 < logs["knn"] <= 1
         assert callback.accuracy == logs["knn"]
-        assert 1 <= logs["embedding_rank"] <= encoder.feature_dim
         # Nothing learns or drifts while it is watched.
         again = {}
         callback.on_epoch_end(1, again)
@@ -295,20 +293,3 @@ class TestOnlineKNN:
     def test_a_distance_below_one_is_refused(self, digits):
         with pytest.raises(ValueError, match="every must be at least 1, got 0"):
             callbacks.OnlineKNN(mock.Mock(), *digits, image_size=8, every=0)
-
-
-class TestEffectiveRank:
-    def test_independent_directions_count(self):
-        assert effective_rank(np.eye(7)) == pytest.approx(7)
-        assert effective_rank(np.concatenate([np.eye(7)[:3]] * 4)) == pytest.approx(3)
-
-    def test_directions_count_by_their_singular_values(self):
-        # Four images in one direction, one in another: singular values 2 and 1, shares 2/3 and 1/3.
-        unequal = np.eye(3)[[0, 0, 0, 0, 1]]
-        assert effective_rank(unequal) == pytest.approx(3 / 2 ** (2 / 3))
-
-    def test_one_direction_is_rank_one_whatever_its_length(self):
-        assert effective_rank(np.outer([1.0, 2, 30], [1, 2, 3, 4])) == pytest.approx(1)
-
-    def test_zeros_do_no_harm(self):
-        assert np.isfinite(effective_rank(np.zeros([3, 4])))

@@ -17,7 +17,7 @@ import json, sys
 from absl import flags
 from absl.testing import flagsaver
 from larq_ssl.data import views
-from larq_ssl.experiments import common, stages, training
+from larq_ssl.experiments import common, stages, training, training_data
 from larq_ssl.experiments import {command} as experiment
 from larq_ssl.models.registry import ARCHITECTURES
 
@@ -33,7 +33,7 @@ for name in {names}:
         told.update(left=left[1:], binarization=stages.binarization(), stage_name=stages.stage_name())
         told["folder"] = str(stages.run_folder("{command}").path)
         views.policy(FLAGS.views, FLAGS.image_size)
-        data = training.Data(None, None, steps_per_epoch=100)
+        data = training_data.Data(None, None, steps_per_epoch=100)
         told["rates"] = [float(training.learning_rate(data)(step)) for step in (0, data.total_steps - 1)]
         told["optimizer_flag"] = FLAGS.optimizer
         told["optimizer"] = type(training.optimizer(data)).__name__

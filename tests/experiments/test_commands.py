@@ -188,6 +188,7 @@ def test_tensorboard_shows_all_that_is_logged(runs, name):
         assert sorted(points.items()) == [(epoch, pytest.approx(value, rel=1e-6)) for epoch, value in logged[tag]], tag
 
     wanted = {"loss", "embedding_std", "learning_rate", "images_per_second", "knn", "embedding_rank"}
+    wanted |= {"alignment", "uniformity", "projection_rank", "projection_alignment", "projection_uniformity"}
     groups = ["feature_extractor", "head" if name == "teacher" else "classifier"]
     wanted |= {f"gradient_norm/{group}" for group in groups}
     wanted |= {"accuracy"} if name == "teacher" else {*TERMS, "gradient_norm/teacher_classifier"}
@@ -309,10 +310,16 @@ def test_knn_in_a_process_of_its_own_measures_and_remembers(runs):
     assert "holds results of other settings" in other.err
 
 
-def test_linear_measures_the_same_encoder(runs):
+@pytest.fixture(scope="module")
+def linear(runs):
+    """What the linear probe of stage 2 says, and its folder."""
     done = runs.commands.run("linear", "--run=bssl/stage2", "--epochs=2", "--lr=0.1", "--lr=1")
+    return done, runs.folder("stage2").probe("linear-bssl-digits")
+
+
+def test_linear_measures_the_same_encoder(runs, linear):
+    done, folder = linear
     assert (done.code, done.err) == (0, "")
-    folder = runs.folder("stage2").probe("linear-bssl-digits")
     results = json.loads((folder / "results.json").read_text())
     assert all(name.startswith("linear/bssl/digits/") for name in results["metrics"])
     assert {"linear/bssl/digits/last/top1", "linear/bssl/digits/best/top5"} <= set(results["metrics"])
@@ -322,7 +329,7 @@ def test_linear_measures_the_same_encoder(runs):
     assert "linear/bssl/digits/last/top1: " in done.out
 
 
-def test_linear_can_choose_on_training_images(runs, tmp_path):
+def test_linear_can_choose_on_training_images(runs, linear, tmp_path):
     arguments = (
         f"--encoder_dir={shutil.copytree(runs.folder('stage2').encoder('student'), tmp_path / 'encoder')}",
         "--dataset=digits",
@@ -335,7 +342,7 @@ def test_linear_can_choose_on_training_images(runs, tmp_path):
     assert (done.code, done.err) == (0, "")
     results = json.loads((tmp_path / "probes" / "linear-bssl-digits" / "results.json").read_text())
     assert results["settings"]["holdout_per_class"] == 5
-    other = json.loads((runs.folder("stage2").probe("linear-bssl-digits") / "results.json").read_text())
+    other = json.loads((linear[1] / "results.json").read_text())
     # Fewer images to train on: other classifiers.
     assert results["metrics"] != other["metrics"]
     held_out = {f"linear/bssl/digits/validation/{epoch}/top{top}" for epoch in ("last", "best") for top in (1, 5)}

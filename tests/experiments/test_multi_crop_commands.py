@@ -9,13 +9,13 @@ import json
 import numpy as np
 from absl import flags
 from larq_ssl.data import views
-from larq_ssl.experiments import common, training
+from larq_ssl.experiments import common, training_data
 from larq_ssl.experiments import {command} as experiment
 
 FLAGS = flags.FLAGS
 FLAGS(["{command}", *{typed}])
 policy = views.policy(FLAGS.views, FLAGS.image_size)
-method = experiment.build(training.Data(None, policy, steps_per_epoch=10), None)
+method = experiment.build(training_data.Data(None, policy, steps_per_epoch=10), None)
 heads = {{name: head.spec for name, head in method.heads.items()}}
 kernels = {{
     name: [float(np.std(layer.kernel)) for layer in head.layers if hasattr(layer, "kernel")]

@@ -1,0 +1,53 @@
+"""The images of a training command, and the views that it makes of them."""
+
+import dataclasses
+
+import tensorflow as tf
+from absl import flags
+
+from larq_ssl.data import datasets, pipeline
+from larq_ssl.data.datasets import ImageDataset
+from larq_ssl.data.views import ViewPolicy
+from larq_ssl.experiments import chosen_views
+
+FLAGS = flags.FLAGS
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """The images of a run and how they become batches."""
+
+    train: ImageDataset
+    policy: ViewPolicy
+    steps_per_epoch: int
+
+    @property
+    def total_steps(self) -> int:
+        return self.steps_per_epoch * FLAGS.epochs
+
+    def batches(self, start_step: int = 0) -> tf.data.Dataset:
+        """The endless stream of batches, from the batch of `start_step` on."""
+        return pipeline.view_batches(
+            self.train, self.policy, FLAGS.batch_size, FLAGS.seed, start_step, max_bad_images=FLAGS.max_bad_images
+        )
+
+
+def load_data(policy_name: str, num_views: int | None = None) -> Data:
+    """The training images of the flags, and the view policy, or the first so many views of it."""
+    train = load_split("train", limit=FLAGS.max_train_images)
+    policy = chosen_views.policy(policy_name)
+    if num_views is not None:
+        policy = policy.first(num_views)
+    whole = pipeline.steps_per_epoch(train, FLAGS.batch_size)
+    if FLAGS.batch_size % FLAGS.accumulate:
+        raise ValueError(f"--accumulate must divide --batch_size={FLAGS.batch_size}, got {FLAGS.accumulate}.")
+    if FLAGS.steps_per_epoch is not None and FLAGS.steps_per_epoch > whole:
+        raise ValueError(f"--steps_per_epoch must be at most {whole} (a whole pass), got {FLAGS.steps_per_epoch}.")
+    return Data(train, policy, FLAGS.steps_per_epoch or whole)
+
+
+def load_split(split: str, limit: int | None = None) -> ImageDataset:
+    """A split of the flags' data set."""
+    return datasets.load_dataset(
+        FLAGS.dataset, split, FLAGS.data_dir, val_fraction=FLAGS.val_fraction, seed=0, limit=limit
+    )

@@ -1,0 +1,90 @@
+"""What watches a training command while it trains: the callbacks that the flags ask for."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+from absl import flags
+
+from larq_ssl import callbacks
+from larq_ssl.data import pipeline
+from larq_ssl.experiments import common
+from larq_ssl.experiments.run_folder import RunFolder
+from larq_ssl.experiments.training_data import Data, load_split
+from larq_ssl.methods.base import SelfSupervisedModel
+
+FLAGS = flags.FLAGS
+
+_KNN_IMAGES = 10_000
+_MONITORED_IMAGES = 256
+_PROBE_IMAGES = 64
+
+OnlineKNN = Callable[[tf.keras.Model], tf.keras.callbacks.Callback]
+"""Makes the online kNN of an encoder."""
+
+
+def watchers(
+    run: RunFolder,
+    data: Data,
+    method: SelfSupervisedModel,
+    logged: Mapping[str, Callable],
+    shown: Sequence[str],
+    online_knn: OnlineKNN | None,
+) -> list[tf.keras.callbacks.Callback]:
+    """The callbacks in their order: those that add to an epoch's logs before those that show and keep them.
+
+    # Arguments
+        run: Where the metrics go.
+        data: What is trained on.
+        method: What is trained.
+        logged: Schedules whose values are logged at each epoch, by name.
+        shown: Metrics for the progress bar; those of the callbacks are added.
+        online_knn: Of `online_knn`.
+    """
+    encoder = method.encoders["student"]
+    views = _fixed_views(data)
+    probe, places, every = views[:_PROBE_IMAGES, 0], (run.diagnostics_file, run.tensorboard), FLAGS.diagnostics_every
+    monitor = callbacks.EmbeddingMonitor
+    head = method.networks.get("student_head")
+    return [
+        # First, so that it does not time the others.
+        callbacks.EpochRecorder(FLAGS.batch_size),
+        *([online_knn(encoder)] if online_knn is not None else []),
+        *([monitor(encoder, head, views, FLAGS.embeddings_every)] if FLAGS.embeddings_every else []),
+        callbacks.SignFlips(encoder.binary_layers if encoder.spec.binarization == "full" else []),
+        *([callbacks.Diagnostics(encoder, probe, *places, every)] if every else []),
+        callbacks.ScheduleLogger(logged),
+        callbacks.CollapseWarning(),
+        callbacks.GradientCheck(),
+        callbacks.Estimate(data.total_steps, FLAGS.batch_size, common.say),
+        callbacks.MetricsFile(run.metrics_file),
+        callbacks.TensorBoard(run.tensorboard),
+        callbacks.ProgressBar([*shown, "embedding_rank", "alignment", "uniformity", "knn"]),
+    ]
+
+
+def _fixed_views(data: Data) -> np.ndarray:
+    """Up to two views of some images, uint8 `[images, views, size, size, 3]`, always the same ones of a run."""
+    policy = data.policy.first(min(2, len(data.policy.global_views)))
+    count = min(_MONITORED_IMAGES, data.train.size)
+    batches = pipeline.view_batches(data.train, policy, count, FLAGS.seed, max_bad_images=FLAGS.max_bad_images)
+    return next(iter(batches))["global"].numpy()
+
+
+def online_knn() -> OnlineKNN | None:
+    """Makes the online kNN of an encoder, unless it is not wanted or there are no labels."""
+    if not FLAGS.knn_every:
+        return None
+    bank = load_split("train", limit=None)
+    if not bank.classes:
+        common.say("The images have no labels, so there is no online kNN.")
+        return None
+    if bank.size > _KNN_IMAGES:
+        bank = load_split("train", limit=_KNN_IMAGES)
+    try:
+        queries = load_split("val")
+    except ValueError as error:
+        raise ValueError(f"{error}; or train without the online kNN, by --knn_every=0") from error
+    if queries.size > _KNN_IMAGES // 5:
+        queries = load_split("val", limit=_KNN_IMAGES // 5)
+    return lambda encoder: callbacks.OnlineKNN(encoder, bank, queries, FLAGS.image_size, FLAGS.knn_every)
