@@ -52,7 +52,7 @@ def blur_kernels(sigma: tf.Tensor, max_sigma: float) -> tf.Tensor:
     return tf.cast(tf.concat([middle, outer], axis=1), tf.float32)
 
 
-def _bands(size: int, reach: int) -> list[tuple[slice, np.ndarray]]:
+def _bands(size: int, reach: int, mirrored: bool) -> list[tuple[slice, np.ndarray]]:
     """For each block of rows the rows that it reads, and how often it reads each at which distance."""
     bands = []
     for start in range(0, size, _BLOCK):
@@ -63,15 +63,39 @@ def _bands(size: int, reach: int) -> list[tuple[slice, np.ndarray]]:
             # A mirror with period 2 * size: right for kernels longer than the image, too.
             source = (rows + offset) % (2 * size)
             source = np.where(source < size, source, 2 * size - 1 - source)
-            counts[abs(offset), np.arange(len(rows)), source - low] += 1.0
+            read = np.arange(len(rows)) if mirrored else np.flatnonzero(source == rows + offset)
+            counts[abs(offset), read, source[read] - low] += 1.0
         bands.append((slice(low, high), counts))
     return bands
 
 
 def _band_matrices(kernels: tf.Tensor, counts: np.ndarray) -> tf.Tensor:
-    """Float32 `[n, rows, rows read]`."""
-    flat = tf.matmul(kernels, counts.reshape(len(counts), -1))
+    """`[n, rows, rows read]`, of the type of the kernels."""
+    flat = tf.matmul(kernels, counts.reshape(len(counts), -1).astype(kernels.dtype.as_numpy_dtype))
     return tf.reshape(flat, [-1, *counts.shape[1:]])
+
+
+def filter_rows(planes: tf.Tensor, kernels: tf.Tensor, mirrored: bool = True) -> tf.Tensor:
+    """Convolves planes over their height with one kernel per example.
+
+    # Arguments
+        planes: `[3, n, height, width]`, of known height and width.
+        kernels: Half kernels, from the middle outwards: `[n, reach + 1]`, of the same type.
+        mirrored: Whether a mirror is beyond the border, or black.
+    """
+    bands = _bands(planes.shape[2], kernels.shape[1] - 1, mirrored)
+    parts = [tf.matmul(_band_matrices(kernels, counts), planes[:, :, rows]) for rows, counts in bands]
+    return tf.concat(parts, axis=2)
+
+
+def filter_columns(planes: tf.Tensor, kernels: tf.Tensor, mirrored: bool = True) -> tf.Tensor:
+    """As `filter_rows`, over the width."""
+    bands = _bands(planes.shape[3], kernels.shape[1] - 1, mirrored)
+    parts = [
+        tf.matmul(planes[:, :, :, columns], _band_matrices(kernels, counts), transpose_b=True)
+        for columns, counts in bands
+    ]
+    return tf.concat(parts, axis=3)
 
 
 def gaussian_blur(planes: tf.Tensor, sigma: tf.Tensor, max_sigma: float) -> tf.Tensor:
@@ -83,20 +107,5 @@ def gaussian_blur(planes: tf.Tensor, sigma: tf.Tensor, max_sigma: float) -> tf.T
         max_sigma: Python float; it decides how long the kernels are.
     """
     kernels = blur_kernels(sigma, max_sigma)
-    reach = kernels.shape[1] - 1
-    x = tf.concat(
-        [
-            tf.matmul(_band_matrices(kernels, counts), planes[:, :, rows])
-            for rows, counts in _bands(planes.shape[2], reach)
-        ],
-        axis=2,
-    )
-    x = tf.floor(x + 0.5)
-    x = tf.concat(
-        [
-            tf.matmul(x[:, :, :, columns], _band_matrices(kernels, counts), transpose_b=True)
-            for columns, counts in _bands(planes.shape[3], reach)
-        ],
-        axis=3,
-    )
-    return tf.floor(x + 0.5)
+    x = tf.floor(filter_rows(planes, kernels) + 0.5)
+    return tf.floor(filter_columns(x, kernels) + 0.5)

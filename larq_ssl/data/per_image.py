@@ -2,7 +2,8 @@
 
 It is written with care: calls in parallel, one decode per image, a separable blur, ops that were not drawn skipped by
 `tf.cond`, TensorFlow's own samplers and fused ops. It passes the augmentation goldens within the same tolerances.
-Differences from `pipeline.view_batches`: its draws depend on the order of execution, so nothing can be resumed.
+Differences from `pipeline.view_batches`: only the torchvision family; its draws depend on the order of execution, so
+nothing can be resumed.
 """
 
 from collections.abc import Callable
@@ -124,6 +125,9 @@ def per_image_batches(
     dataset: ImageDataset, policy: ViewPolicy, batch_size: int, parallel_calls: int = tf.data.AUTOTUNE
 ) -> tf.data.Dataset:
     """Endless batches like those of `pipeline.view_batches`, of JPEGs or of images kept in memory."""
+    family = policy.global_views[0].family
+    if family != "torchvision":
+        raise ValueError(f"policy is {policy.name!r}, of family {family!r}: image by image there is only 'torchvision'")
 
     def views(image: tf.Tensor, index: tf.Tensor) -> dict[str, tf.Tensor]:
         result = {"global": tf.stack([random_view(image, view) for view in policy.global_views]), "id": index}

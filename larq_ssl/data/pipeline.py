@@ -6,9 +6,9 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from larq_ssl.data import augment, crops, resize, rng, view_ops
+from larq_ssl.data import augment, families, resize, resize_tf, rng, view_ops
 from larq_ssl.data.datasets import ImageDataset
-from larq_ssl.data.reader import Reader, cut, evaluation_image
+from larq_ssl.data.reader import PROTOCOLS, Reader, cut, evaluation_image
 from larq_ssl.data.views import View, ViewPolicy
 
 AUTOTUNE = tf.data.AUTOTUNE
@@ -26,19 +26,25 @@ def steps_per_epoch(dataset: ImageDataset, batch_size: int) -> int:
     return dataset.size // batch_size
 
 
+def _resized(images: tf.Tensor, boxes: tf.Tensor, flips: tf.Tensor, view: View) -> tf.Tensor:
+    """Crops of a batch of images, as planes."""
+    if families.family_of([view]).antialias:
+        return resize.crop_resize(images, boxes, flips, view.size, view.interpolation)
+    return resize_tf.crop_resize(images, boxes, flips, view.size)
+
+
 def _cut_in_memory(dataset: ImageDataset, policy: ViewPolicy, seed: int, ids: tf.Tensor, epochs: tf.Tensor) -> Cuts:
     """See `_cut_encoded`; by matrix products, of images that are kept decoded."""
     views = policy.global_views + policy.local_views
     uniforms = rng.view_uniforms(seed, epochs, ids, range(len(views)), view_ops.COLUMNS)
     images = tf.gather(tf.constant(dataset.images), ids)
     sides = tf.shape(images, tf.int64)[1:3]
-    boxes = crops.crop_boxes(uniforms, sides[:1], sides[1:], views)
+    boxes = families.crop_boxes(uniforms, sides[:1], sides[1:], views)
     flips = view_ops.flips(uniforms, views)
     planes, first = [], 0
     for group in filter(None, (policy.global_views, policy.local_views)):
         part = slice(first, first + len(group))
-        size, interpolation = group[0].size, group[0].interpolation
-        planes.append(resize.crop_resize(images, boxes[:, part], flips[:, part], size, interpolation))
+        planes.append(_resized(images, boxes[:, part], flips[:, part], group[0]))
         first += len(group)
     return ids, tf.gather(tf.constant(dataset.labels()), ids), uniforms, boxes, planes
 
@@ -47,6 +53,7 @@ def _cut_encoded(reader: Reader, policy: ViewPolicy, seed: int, ids: tf.Tensor, 
     """Ids (bad ones replaced), labels, draws, boxes and, for global and local views, planes of the crops; by Pillow."""
     views = policy.global_views + policy.local_views
     groups = [group for group in (policy.global_views, policy.local_views) if group]
+    family = families.family_of(views)
 
     def numpy_cut(ids: np.ndarray, epochs: np.ndarray) -> list[np.ndarray]:
         found = [reader.read_or_replace(int(i), seed, int(e)) for i, e in zip(ids, epochs, strict=True)]
@@ -54,12 +61,13 @@ def _cut_encoded(reader: Reader, policy: ViewPolicy, seed: int, ids: tf.Tensor, 
         images = [f[1] for f in found]
         uniforms = rng.view_uniforms(seed, epochs, ids, range(len(views)), view_ops.COLUMNS)
         heights, widths = np.array([[image.height, image.width] for image in images], np.int64).T
-        boxes = crops.crop_boxes(uniforms, heights, widths, views)
+        boxes = families.crop_boxes(uniforms, heights, widths, views)
         flips = view_ops.flips(uniforms, views)
         parts, first = [], 0
         for group in groups:
             part = slice(first, first + len(group))
-            parts.append(cut(images, boxes[:, part], flips[:, part], group[0].size, group[0].interpolation))
+            size, interpolation = group[0].size, group[0].interpolation
+            parts.append(cut(images, boxes[:, part], flips[:, part], size, interpolation, family.antialias))
             first += len(group)
         return [ids, labels, uniforms, boxes, *parts]
 
@@ -168,9 +176,13 @@ def view_batches(
 
 
 def image_batches(
-    dataset: ImageDataset, image_size: int, batch_size: int, max_bad_images: float = 0.001
+    dataset: ImageDataset,
+    image_size: int,
+    batch_size: int,
+    max_bad_images: float = 0.001,
+    protocol: str = "torchvision",
 ) -> tf.data.Dataset:
-    """All images in the order of their index, once, as probes see them (`reader.evaluation_image`).
+    """All images in the order of their index, once, as probes see them (`reader.evaluation_image`: of a protocol).
 
     An image that cannot be decoded is left out.
 
@@ -180,6 +192,8 @@ def image_batches(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}: it must be at least 1")
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol is {protocol!r}: it must be one of {PROTOCOLS}")
     reader = Reader(dataset, max_bad_images)
     size = min(batch_size, 32)
 
@@ -188,7 +202,7 @@ def image_batches(
         found = [(i, *pair) for i in ids if (pair := reader.read(i)) is not None]
         pixels = np.empty((len(found), image_size, image_size, 3), np.uint8)
         for row, (_, image, _) in zip(pixels, found, strict=True):
-            row[:] = evaluation_image(image, image_size)
+            row[:] = evaluation_image(image, image_size, protocol)
         return [np.array([f[0] for f in found], np.int64), np.array([f[2] for f in found], np.int64), pixels]
 
     def chunk(start: tf.Tensor) -> Batch:

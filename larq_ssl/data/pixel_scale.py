@@ -19,7 +19,7 @@ import math
 
 import numpy as np
 
-from larq_ssl.data import crops, rng
+from larq_ssl.data import crops, families, rng
 from larq_ssl.data.views import ViewPolicy
 
 _CHUNK = 2000
@@ -53,7 +53,7 @@ def ratios(
     for first in range(0, len(ids), _CHUNK):
         part = slice(first, first + _CHUNK)
         uniforms = rng.view_uniforms(seed, epochs[part], ids[part], range(len(all_views)), crops.COLUMNS)
-        boxes = crops.crop_boxes(uniforms, heights[part], widths[part], all_views)
+        boxes = families.crop_boxes(uniforms, heights[part], widths[part], all_views)
         areas = boxes[..., 2] * boxes[..., 3] / sizes
         parts.append(areas[:, None, count:] / areas[:, :count, None])
     return np.concatenate(parts)

@@ -8,7 +8,7 @@ import numpy as np
 from absl import logging
 from PIL import Image
 
-from larq_ssl.data import rng
+from larq_ssl.data import resize_tf, rng
 from larq_ssl.data.datasets import ImageDataset
 from larq_ssl.data.decode import BadImageError, decode
 
@@ -76,13 +76,19 @@ class Reader:
 
 
 def cut(
-    images: Sequence[Image.Image], boxes: np.ndarray, flips: np.ndarray, size: int, interpolation: str
+    images: Sequence[Image.Image],
+    boxes: np.ndarray,
+    flips: np.ndarray,
+    size: int,
+    interpolation: str,
+    antialias: bool = True,
 ) -> np.ndarray:
     """Several crops of each image, each resized to a square.
 
     # Arguments
         boxes: Integers `[n, views, 4]`: top, left, height, width.
         flips: Bool `[n, views]`.
+        antialias: By Pillow, as torchvision does; without it by TensorFlow, bicubic (see `resize_tf`).
     # Returns
         uint8 `[n, views, size, size, 3]`.
     """
@@ -90,23 +96,34 @@ def cut(
     for (i, v), flip in np.ndenumerate(flips):
         top, left, height, width = boxes[i, v].tolist()
         crop = images[i].crop((left, top, left + width, top + height))
-        view = np.asarray(crop.resize((size, size), _RESAMPLING[interpolation]))
+        if antialias:
+            view = np.asarray(crop.resize((size, size), _RESAMPLING[interpolation]))
+        else:
+            view = resize_tf.resize_image(np.asarray(crop), size)
         out[i, v] = view[:, ::-1] if flip else view
     return out
 
 
+PROTOCOLS = ("torchvision", "simclr")
 # Images of at most this side are shown whole to a probe.
-_WHOLE_SIDE = 64
+_WHOLE_SIDE = {"torchvision": 64, "simclr": 32}
+_SIMCLR_SHARE = 0.875
 
 
-def evaluation_image(image: Image.Image, size: int) -> np.ndarray:
+def evaluation_image(image: Image.Image, size: int, protocol: str = "torchvision") -> np.ndarray:
     """The image as probes see it, uint8 `[size, size, 3]`.
 
-    Short side to `size * 256 / 224` (bicubic), then the middle; images of at most 64 pixels, and those that have the
-    size already, are resized whole.
+    "torchvision": short side to `size * 256 / 224` (bicubic), then the middle; images of at most 64 pixels, and those
+    that have the size already, are resized whole. "simclr": the middle square of 0.875 of the short side, resized
+    (bicubic without anti-aliasing); images of at most 32 pixels are resized whole.
     """
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol is {protocol!r}: it must be one of {PROTOCOLS}")
     width, height = image.size
-    if max(width, height) <= _WHOLE_SIDE or (width, height) == (size, size):
+    whole = max(width, height) <= _WHOLE_SIDE[protocol]
+    if protocol == "simclr":
+        return resize_tf.resize_image(np.asarray(image if whole else _simclr_middle(image)), size)
+    if whole or (width, height) == (size, size):
         return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
     short = math.floor(size * 256 / 224 + 0.5)
     # torchvision truncates the long side, and rounds the offset of the crop.
@@ -115,3 +132,9 @@ def evaluation_image(image: Image.Image, size: int) -> np.ndarray:
     image = image.resize((new_width, new_height), Image.Resampling.BICUBIC)
     left, top = round((new_width - size) / 2), round((new_height - size) / 2)
     return np.asarray(image.crop((left, top, left + size, top + size)))
+
+
+def _simclr_middle(image: Image.Image) -> Image.Image:
+    side = round(_SIMCLR_SHARE * min(image.size))
+    left, top = ((whole - side + 1) // 2 for whole in image.size)
+    return image.crop((left, top, left + side, top + side))

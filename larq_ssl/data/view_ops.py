@@ -1,4 +1,4 @@
-"""What a view policy does to crops: its draws turned into parameters, and the ops of `augment` with them."""
+"""What a view policy does to images: its draws turned into parameters, and the ops of its family with them."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from larq_ssl.data import augment, crops
-from larq_ssl.data.blur import gaussian_blur
+from larq_ssl.data.families import family_of
 from larq_ssl.data.rng import Op
 from larq_ssl.data.views import View
 
@@ -39,7 +39,9 @@ def jitter_parameters(uniforms: tf.Tensor, views: tuple[View, ...]) -> tuple[tf.
     mask = uniforms[:, :, _JITTER] < _per_view(views, "jitter_probability")
     order = tf.gather(augment.ORDERS, tf.cast(uniforms[:, :, _JITTER + 1] * 24.0, tf.int32))
     strength = _per_view(views, "jitter")
-    middle, lowest = np.array([1.0, 1.0, 1.0, 0.0]), np.array([0.0, 0.0, 0.0, -0.5])
+    family = family_of(views)
+    middle = np.array([family.neutral_brightness, 1.0, 1.0, 0.0])
+    lowest = np.array([family.smallest_brightness, 0.0, 0.0, -0.5])
     low, high = np.maximum(middle - strength, lowest), middle + strength
     factors = low + (high - low) * uniforms[:, :, _JITTER + 2 : _JITTER + 6]
     return mask, order, tf.cast(factors, tf.float32)
@@ -85,19 +87,19 @@ def _parameters(uniforms: tf.Tensor, views: tuple[View, ...]) -> dict[str, tf.Te
 
 
 def _apply(planes: tf.Tensor, drawn: dict[str, tf.Tensor], views: tuple[View, ...]) -> tf.Tensor:
+    ops = family_of(views)
+    planes = ops.start(planes)
     if any(view.jitter_probability > 0.0 for view in views):
         with_hue = any(view.jitter[3] > 0.0 for view in views)
-        planes = augment.jitter(planes, drawn["order"], drawn["factors"], drawn["jitter"], with_hue)
+        planes = ops.jitter(planes, drawn["order"], drawn["factors"], drawn["jitter"], with_hue)
     if any(view.grey_probability > 0.0 for view in views):
-        planes = augment.on_subset(planes, drawn["grey"], lambda x, _: augment.grey(x))
+        planes = augment.on_subset(planes, drawn["grey"], lambda x, _: ops.grey(x))
     if any(view.blur_probability > 0.0 for view in views):
-        longest = max(view.blur_sigma[1] for view in views)
-        planes = augment.on_subset(
-            planes, drawn["blur"], lambda x, i: gaussian_blur(x, tf.gather(drawn["sigma"], i), longest)
-        )
+        sigma = drawn["sigma"]
+        planes = augment.on_subset(planes, drawn["blur"], lambda x, i: ops.blur(x, tf.gather(sigma, i), views))
     if any(view.solarise_probability > 0.0 for view in views):
-        planes = augment.on_subset(planes, drawn["solarise"], lambda x, _: augment.solarise(x))
-    return planes
+        planes = augment.on_subset(planes, drawn["solarise"], lambda x, _: ops.solarise(x))
+    return ops.finish(planes)
 
 
 # Larger views are worked on one at a time: a few of them fill a core's cache.

@@ -3,9 +3,13 @@
 import dataclasses
 
 INTERPOLATIONS = ("bilinear", "bicubic")
+FAMILIES = ("torchvision", "simclr", "byol")
+"""Whose ops: Pillow's, as torchvision uses them; those of SimCLR's released code; those of BYOL's."""
 MAX_BLUR_SIGMA = 8.0
 SMALLEST_SIDE = 8
 """Of local views, in pixels: a smaller picture shows nothing, and few networks take it."""
+SMALLEST_SIMCLR_AREA = 0.1
+"""Smaller crops are drawn anew in the SimCLR family."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,12 +19,15 @@ class View:
     # Arguments
         size: Side of the view in pixels.
         crop_scale: Range of the crop's proposed area, as a fraction of the image's; `None`: no crop.
-        ratio: Range of the crop's aspect ratio (width / height), drawn log-uniformly.
-        interpolation: "bilinear" or "bicubic", both anti-aliased.
+        ratio: Range of the crop's aspect ratio (width / height), drawn log-uniformly; uniformly by SimCLR.
+        interpolation: "bilinear" or "bicubic", anti-aliased by torchvision alone; the other families have only bicubic.
         flip: Probability of a horizontal flip.
         jitter: Strength of brightness, contrast, saturation (factor `1 - x .. 1 + x`) and hue (shift `-x .. x` turns).
+            BYOL's brightness is no factor: `-x .. x` of the full range is added.
         jitter_probability, grey_probability, blur_probability, solarise_probability: Probability of each op.
         blur_sigma: Range of the Gaussian's standard deviation in pixels.
+        family: A member of `FAMILIES`: how crops are drawn and resized, and what the colour ops and the blur are. The
+            same numbers give other views in each: see `crops` and `augment`, `crops_tf` and `augment_tf`.
     """
 
     size: int
@@ -34,6 +41,7 @@ class View:
     blur_probability: float = 0.0
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     solarise_probability: float = 0.0
+    family: str = "torchvision"
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -57,6 +65,17 @@ class View:
             raise ValueError(f"blur_sigma is {self.blur_sigma}: it must be an increasing pair in [0, {MAX_BLUR_SIGMA}]")
         if len(self.jitter) != 4 or min(self.jitter) < 0.0 or self.jitter[3] > 0.5:
             raise ValueError(f"jitter is {self.jitter}: it must be 4 numbers of at least 0, hue at most 0.5")
+        self._check_family()
+
+    def _check_family(self) -> None:
+        if self.family not in FAMILIES:
+            raise ValueError(f"family is {self.family!r}: it must be one of {FAMILIES}")
+        if self.family != "torchvision" and self.interpolation != "bicubic":
+            raise ValueError(f"interpolation is {self.interpolation!r}: family {self.family!r} has only 'bicubic'")
+        if self.family == "simclr" and self.crop_scale is not None and self.crop_scale[1] < SMALLEST_SIMCLR_AREA:
+            raise ValueError(
+                f"crop_scale is {self.crop_scale}: family 'simclr' draws crops of less than {SMALLEST_SIMCLR_AREA} anew"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +101,9 @@ class ViewPolicy:
         for name in ("global_views", "local_views"):
             if len({view.size for view in getattr(self, name)}) > 1:
                 raise ValueError(f"{name} differ in size: all views of one group must have one size")
+        families = {view.family for view in self.global_views + self.local_views}
+        if len(families) > 1:
+            raise ValueError(f"family is {' and '.join(sorted(families))}: all views of a policy must have the same")
         if self.alpha is not None and not 0.0 <= self.alpha <= 1.0:
             raise ValueError(f"alpha is {self.alpha}: it must lie in [0, 1]")
 
@@ -94,6 +116,18 @@ class ViewPolicy:
         if not 1 <= count <= len(self.global_views):
             raise ValueError(f"count is {count}: {self.name} has {len(self.global_views)} global views")
         return ViewPolicy(self.name, self.global_views[:count])
+
+    def with_views(self, count: int) -> "ViewPolicy":
+        """The same policy with so many global views, all like those that it has.
+
+        # Raises
+            ValueError: If its global views differ, so that there is no saying what a further one would be.
+        """
+        if count < 1:
+            raise ValueError(f"count is {count}: it must be at least 1")
+        if len(set(self.global_views)) > 1:
+            raise ValueError(f"count is {count}: the global views of {self.name} differ, which are to be alike")
+        return dataclasses.replace(self, global_views=self.global_views[:1] * count)
 
     def with_crops(
         self,
