@@ -3,7 +3,8 @@
 The order of the ops is crop, flip, jitter, grey, blur, solarise, for every policy. (MoCo v2 flips last: the ops between
 are the same for an image and its mirror image, so the views are too.)
 
-Policies of two views are here, those with local views besides in `multi_crop_views`.
+Policies by torchvision's ops are here, those with local views besides in `multi_crop_views`, and those of SimCLR, BYOL
+and MSBReg, by other ops (`View.family`), in `simclr_byol_views`.
 """
 
 import dataclasses
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from larq_ssl.data.multi_crop_views import MULTI_CROPS
+from larq_ssl.data.simclr_byol_views import SIMCLR_BYOL
 from larq_ssl.data.view_policy import INTERPOLATIONS, MAX_BLUR_SIGMA, View, ViewPolicy
 
 __all__ = ["INTERPOLATIONS", "MAX_BLUR_SIGMA", "POLICIES", "View", "ViewPolicy", "policy"]
@@ -71,6 +73,16 @@ def _digits(size: int) -> ViewPolicy:
     return ViewPolicy("digits", (view, view))
 
 
+def _crop_flip(size: int) -> ViewPolicy:
+    """One view for supervised training, fine-tuning and distillation."""
+    return ViewPolicy("crop_flip", (View(size, crop_scale=(0.08, 1.0), flip=0.5),))
+
+
+def _digits_plain(size: int) -> ViewPolicy:
+    """The same of digits: the crop of `digits` alone."""
+    return ViewPolicy("digits_plain", (View(size, crop_scale=(0.5, 1.0)),))
+
+
 def _evaluation(size: int) -> ViewPolicy:
     """One plain view. (Probes use `pipeline.image_batches`, which also crops to the centre.)"""
     return ViewPolicy("evaluation", (View(size),))
@@ -82,8 +94,11 @@ POLICIES: dict[str, Callable[[int], ViewPolicy]] = {
     "bssl": _bssl,
     "cifar": _cifar,
     "digits": _digits,
+    "crop_flip": _crop_flip,
+    "digits_plain": _digits_plain,
     "evaluation": _evaluation,
     **{name: functools.partial(crops.policy, name) for name, crops in MULTI_CROPS.items()},
+    **SIMCLR_BYOL,
 }
 
 
