@@ -17,7 +17,7 @@ for name in ("china.jpg", "flower.jpg"):
     shutil.copy(images / name, pathlib.Path(sys.argv[1]) / "photographs" / "train")
 END
 
-for policy in sslight dino_convnet dino swav bssl; do
+for policy in sslight dino_convnet dino swav bssl simclr byol msbreg; do
     "$python" -m larq_ssl.experiments.views --policy="$policy" --dataset=folder --data_dir="$work/photographs" \
         --out="$work/$policy"
     # Photographs take a quarter of the bytes as JPEG.
@@ -29,7 +29,7 @@ Image.open(sys.argv[1]).convert("RGB").save(sys.argv[2], quality=85, optimize=Tr
 END
 done
 
-# The crops of swav are those of dino_convnet, and bssl has no local ones.
+# The crops of swav are those of dino_convnet, and the last four have no local ones.
 for policy in sslight dino_convnet dino; do
     cp "$work/$policy/pixel_scale.png" "docs/views/${policy}_pixel_scale.png"
 done
