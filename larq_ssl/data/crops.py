@@ -13,6 +13,7 @@ from larq_ssl.data.views import View
 CANDIDATES = 10
 # Area and log ratio of each candidate, then the position of the one that is taken.
 COLUMNS = tuple((Op.CROP, draw) for draw in range(2 * CANDIDATES + 2))
+_TOP, _LEFT = 2 * CANDIDATES, 2 * CANDIDATES + 1
 
 
 def crop_boxes(uniforms: Any, height: Any, width: Any, views: tuple[View, ...]) -> Any:
@@ -22,7 +23,7 @@ def crop_boxes(uniforms: Any, height: Any, width: Any, views: tuple[View, ...]) 
     if none does, the largest centred box with an allowed ratio.
 
     # Arguments
-        uniforms: Float64 `[n, views, len(COLUMNS)]` in `[0, 1)`, NumPy or tensor.
+        uniforms: Float64 `[n, views, at least len(COLUMNS)]` in `[0, 1)`, NumPy or tensor.
         height, width: int64 `[n]`, likewise.
         views: One per column of `uniforms`.
     # Returns
@@ -54,8 +55,8 @@ def crop_boxes(uniforms: Any, height: Any, width: Any, views: tuple[View, ...]) 
     w = xp.where(fallback, xp.where(shape > ratio_high[..., 0], widest, columns), w)
     h = xp.where(fallback, xp.where(shape < ratio_low[..., 0], highest, rows), h)
     free_y, free_x = rows - h, columns - w
-    top = xp.where(fallback, xp.floor(free_y / 2), xp.floor(uniforms[:, :, -2] * (free_y + 1)))
-    left = xp.where(fallback, xp.floor(free_x / 2), xp.floor(uniforms[:, :, -1] * (free_x + 1)))
+    top = xp.where(fallback, xp.floor(free_y / 2), xp.floor(uniforms[:, :, _TOP] * (free_y + 1)))
+    left = xp.where(fallback, xp.floor(free_x / 2), xp.floor(uniforms[:, :, _LEFT] * (free_x + 1)))
     whole = np.array([view.crop_scale is None for view in views])
     if whole.any():
         top, left = xp.where(whole, 0.0, top), xp.where(whole, 0.0, left)

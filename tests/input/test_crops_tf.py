@@ -126,7 +126,7 @@ def test_tensorflow_cuts_the_same_boxes(family):
     assert (boxes[..., 1] + boxes[..., 3] <= sides[1][:, None]).all()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["torchvision", *FAMILIES])
 def test_no_number_of_a_box_depends_on_what_the_colours_drew(family):
     """More columns than those of the crop change nothing."""
     view = View(32, (0.08, 1.0), family=family)

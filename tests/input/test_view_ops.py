@@ -89,7 +89,7 @@ def parameters(examples):
     sides = np.full(examples, 400), np.full(examples, 300)
     # Boxes of one size, so that nothing but their place is left.
     fixed = View(16, crop_scale=(0.1, 0.1), ratio=(0.999, 1.001))
-    top, left, _, _ = crops.crop_boxes(uniforms[..., : len(crops.COLUMNS)], *sides, (fixed,))[:, 0].T
+    top, left, _, _ = crops.crop_boxes(uniforms, *sides, (fixed,))[:, 0].T
     return {
         "top": top,
         "left": left,
