@@ -13,6 +13,7 @@ LOSSES = [
     losses.DistillationCrossEntropy(0.1),
     losses.DINOCrossEntropy(2, 3, 0.4, teacher_temperature=0.07, student_temperature=0.2),
     losses.SwAVCrossEntropy(2, 0, 0.4, 0.1, 2, 0.2),
+    losses.NTXent(0.3),
 ]
 ROWS = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
 
@@ -44,8 +45,9 @@ def test_round_trip(loss):
         lambda first, second: losses.info_nce(first, second, second),
         lambda first, second: losses.dino_cross_entropy(first, second, second[0], losses.pair_weights(2, 0)),
         lambda first, second: losses.swav_cross_entropy(first, second, losses.pair_weights(2, 0)),
+        losses.nt_xent,
     ],
-    ids=["joint_classifier_kl", "feature_similarity", "distillation", "info_nce", "dino", "swav"],
+    ids=["joint_classifier_kl", "feature_similarity", "distillation", "info_nce", "dino", "swav", "nt_xent"],
 )
 def test_in_a_graph_with_unknown_shapes(function):
     graph = tf.function(function, input_signature=[tf.TensorSpec(None)] * 2)
