@@ -54,8 +54,8 @@ def mlp_head(
         activation: What follows the hidden layers, `relu` or `gelu` (the exact one, by the error function).
         last_layer: So many outputs of a `WeightNormDense` on the unit row of the last dense layer's outputs, or `None`.
         free_gain: Whether the gains of that layer are trained; otherwise its outputs are cosines.
-        output_role: What the kernel of the last dense layer is for the optimizer, `kernel` or `prototypes`, which are
-            float32 under any precision policy.
+        output_role: What the kernel of the last dense layer is for the optimizer: `kernel`; `last_layer`, as that of a
+            classifier that SimCLR's LARS leaves alone; or `prototypes`, which are float32 under any precision policy.
         output_norm: Whether a batch norm without shift follows the last dense layer, which then has no bias.
     # Returns
         A built model `[batch, input_dim] -> [batch, output]`, whose attribute `spec` is its `HeadSpec`.

@@ -6,7 +6,7 @@ from larq_ssl.roles import Role
 
 ACTIVATIONS = ("relu", "gelu")
 NORMS = ("none", "batch", "layer", "weight")
-OUTPUT_ROLES = (Role.KERNEL.value, Role.PROTOTYPES.value)
+OUTPUT_ROLES = (Role.KERNEL.value, Role.PROTOTYPES.value, Role.LAST_LAYER.value)
 
 
 @dataclasses.dataclass(frozen=True)

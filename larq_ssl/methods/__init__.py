@@ -6,6 +6,7 @@ from larq_ssl.methods.dino import DINO
 from larq_ssl.methods.moco import MoCo
 from larq_ssl.methods.moco_star import MoCoStar
 from larq_ssl.methods.s2bnn import S2BNN
+from larq_ssl.methods.simclr import SimCLR
 from larq_ssl.methods.swav import SwAV
 
-__all__ = ["BSSL", "DINO", "S2BNN", "MoCo", "MoCoStar", "SelfSupervisedModel", "SwAV"]
+__all__ = ["BSSL", "DINO", "S2BNN", "MoCo", "MoCoStar", "SelfSupervisedModel", "SimCLR", "SwAV"]

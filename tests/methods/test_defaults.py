@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from larq_ssl.center import Center
-from larq_ssl.methods import DINO, MoCoStar, SwAV
+from larq_ssl.methods import DINO, MoCoStar, SimCLR, SwAV
 
 DEFAULTS = {
     DINO: {
@@ -19,6 +19,10 @@ DEFAULTS = {
     MoCoStar: {
         **{"alpha": None, "queue_size": 65536, "temperature": 0.2, "momentum": 0.999, "seed": 0},
         **{"linear_probe": None, "gradient_clip": None},
+    },
+    SimCLR: {
+        **{"temperature": 0.1, "momentum_encoder": None, "momentum_head": None, "queue_size": 65536},
+        **{"momentum": 0.999, "seed": 0, "linear_probe": None, "probe_weight_decay": 0.0, "gradient_clip": None},
     },
     Center: {"momentum": 0.9, "name": "center"},
 }

@@ -141,6 +141,28 @@ def test_moco_star_takes_the_same_steps():
         np.testing.assert_allclose(replica, single.queue.keys, atol=1e-5)
 
 
+@pytest.mark.parametrize("memory", [False, True])
+def test_simclr_takes_the_same_steps(memory):
+    arguments = {"memory": memory, "linear_probe": True, "probe_weight_decay": 0.1, "temperature": 0.5}
+    arguments |= {"momentum": 0.5} if memory else {}
+    single, mirrored = _both(lambda: tiny.simclr(synchronized=True, optimizer=SGD(0.02), **arguments))
+    before = {name: tiny.parameters(network) for name, network in single.networks.items()}
+    batches = [tiny.labelled_batch(seed, SIZE) for seed in range(3)]
+    # Labels of some images, not as many on each replica.
+    known = np.arange(SIZE) % 3 > 0
+    batches = [{**one, "label": tf.where(known, one["label"], -1)} for one in batches]
+    _assert_equal_metrics(*_metrics_of_both(single, mirrored, batches))
+    _assert_equal(single, mirrored)
+    for name, network in single.networks.items():
+        tiny.assert_all_differ(tiny.parameters(network), before[name])
+    # That of a batch of all replicas.
+    assert dict(mirrored.collapse_values) == dict(single.collapse_values)
+    if memory:
+        assert mirrored.queue.pointer.numpy() == single.queue.pointer.numpy() == 3 * 2 * SIZE % 32
+        for replica in two_replicas().experimental_local_results(mirrored.queue.keys):
+            np.testing.assert_allclose(replica, single.queue.keys, atol=1e-4)
+
+
 def test_swav_takes_the_same_steps():
     # The queue is full, and used, in the third step.
     arguments = {"queue_size": 16, "alpha": 0.4, "linear_probe": True, "synchronized": True}

@@ -4,12 +4,13 @@ import numpy as np
 import tensorflow as tf
 
 from larq_ssl import layers
-from larq_ssl.heads import dino_head, mlp_head, prototypes
+from larq_ssl.heads import dino_head, mlp_head, prototypes, simclr_head
 from larq_ssl.methods.bssl import BSSL, resolve_preset
 from larq_ssl.methods.dino import DINO
 from larq_ssl.methods.moco import MoCo
 from larq_ssl.methods.moco_star import MoCoStar
 from larq_ssl.methods.s2bnn import S2BNN
+from larq_ssl.methods.simclr import SimCLR
 from larq_ssl.methods.swav import SwAV
 from larq_ssl.models.convolutions import float_conv
 from larq_ssl.models.encoder import LayerStore
@@ -156,10 +157,34 @@ def swav(batch_norm=True, synchronized=False, optimizer=None, linear_probe=False
     return method
 
 
+def simclr(
+    batch_norm=True, synchronized=False, optimizer=None, memory=False, linear_probe=False, make=None, **arguments
+):
+    """A compiled SimCLR of 6 features and embeddings of 5 numbers; without BatchNorm no image knows of another."""
+    make = make or (lambda name: encoder(name, 6, batch_norm, synchronized))
+
+    def head(name):
+        return simclr_head(name, 6, 5, 3, synchronized) if batch_norm else mlp_head(name, 6, [7], 5, norm="none")
+
+    if memory:
+        arguments |= {"momentum_encoder": make("momentum_encoder"), "momentum_head": head("momentum_head")}
+        arguments.setdefault("queue_size", 32)
+    probe = mlp_head("linear_probe", 6, (), 3, norm="none", output_role="last_layer") if linear_probe else None
+    method = SimCLR(make("student"), head("student_head"), linear_probe=probe, **arguments)
+    method.compile(optimizer or SGD(0.1))
+    return method
+
+
 def batch(seed=0, size=8, views=2, image=IMAGE):
     """A batch as the pipeline makes it, of noise."""
     pixels = np.random.default_rng(seed).integers(0, 256, (size, views, *image))
     return {"global": tf.constant(pixels, tf.uint8), "id": tf.range(size, dtype=tf.int64)}
+
+
+def labelled_batch(seed=0, size=8, views=2):
+    """The same with labels."""
+    labels = np.random.default_rng(seed).integers(0, 3, size)
+    return {**batch(seed, size, views), "label": tf.constant(labels, tf.int64)}
 
 
 def multi_crop_batch(seed=0, size=4, views=(2, 3), sides=(8, 4)):

@@ -257,7 +257,10 @@ def test_a_head_that_was_saved_before_there_were_other_kinds_is_read(tmp_path, n
         (lambda text: text.replace('"output_dim": 4', '"output_dim": 0'), "output_dim must be positive, got 0"),
         (lambda text: text.replace('"output_dim": 4', '"output_dim": 5'), "does not fit"),
         (lambda text: text.replace('"output_dim"', '"outputs"'), "`spec` must have the keys"),
-        (lambda text: text.replace('"kernel"', '"bias"'), "output_role must be one of kernel, prototypes, got 'bias'"),
+        (
+            lambda text: text.replace('"kernel"', '"bias"'),
+            "output_role must be one of kernel, prototypes, last_layer, got 'bias'",
+        ),
         (lambda text: text.replace('"relu"', '["relu"]'), "activation must be one of"),
         (lambda text: text[:20], "is not the description of a head"),
     ],
