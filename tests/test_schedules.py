@@ -109,6 +109,10 @@ def test_simclr():
         np.testing.assert_allclose(values, arrays[f"sched{index}_lr"], rtol=1e-5, atol=1e-7)
 
 
+def test_a_warmup_of_simclr_may_be_a_share_of_an_epoch():
+    assert schedules.simclr_steps(1000, 64, 6, 0.5) == (7, 94)
+
+
 @pytest.mark.parametrize(("key", "interval"), [("every_iteration", 1), ("interval_2", 2)])
 def test_balance_equals_the_official_hook(key, interval):
     expected = golden.load("l4_losses")[f"burn/lambda_schedule/{key}"]

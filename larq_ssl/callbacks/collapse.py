@@ -56,7 +56,7 @@ class CollapseWarning(tf.keras.callbacks.Callback):
             if self._stuck[name] >= _EPOCHS and name not in self.warned:
                 self.warned.add(name)
                 _log.warning(
-                    "COLLAPSE after epoch %d: %s stays at %.4f, where it is if all classes are equally likely for "
+                    "COLLAPSE after epoch %d: %s stays at %.4f, where it is if all answers are equally likely for "
                     "every image: nothing is learned.",
                     epoch + 1,
                     name,

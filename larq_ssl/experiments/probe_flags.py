@@ -5,6 +5,7 @@ from absl import flags
 
 from larq_ssl.data.datasets import ImageDataset
 from larq_ssl.heads import mlp_head
+from larq_ssl.roles import Role
 
 FLAGS = flags.FLAGS
 
@@ -15,9 +16,13 @@ flags.DEFINE_bool(
 )
 
 
-def linear_probe(dim: int, data: ImageDataset) -> tf.keras.Sequential | None:
+def linear_probe(dim: int, data: ImageDataset, role: Role = Role.KERNEL) -> tf.keras.Sequential | None:
     """The classifier for the classes of the images, if it is wanted.
 
+    # Arguments
+        dim: Length of the features.
+        data: Images with labels.
+        role: What its kernel is for the optimizer.
     # Raises
         ValueError: If it is wanted and the images have no labels.
     """
@@ -25,4 +30,12 @@ def linear_probe(dim: int, data: ImageDataset) -> tf.keras.Sequential | None:
         return None
     if not data.classes:
         raise ValueError("--joint_probe needs labels, which these images do not have.")
-    return mlp_head("linear_probe", dim, (), data.class_count(), norm="none", kernel_initializer="normal_0.01")
+    return mlp_head(
+        "linear_probe",
+        dim,
+        (),
+        data.class_count(),
+        norm="none",
+        kernel_initializer="normal_0.01",
+        output_role=role.value,
+    )

@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 from absl import flags
 
-from larq_ssl.experiments import common, probe_flags, stages, training, training_flags
+from larq_ssl.experiments import common, probe_flags, stages, training, training_data, training_flags
 from larq_ssl.experiments.run_folder import RunFolder
 from larq_ssl.heads import simclr_head
 from larq_ssl.methods.simclr import VIEWS, SimCLR
@@ -103,7 +103,7 @@ def check_queue(queue: KeyQueue) -> None:
         )
 
 
-def build(data: training.Data, before: RunFolder | None) -> SimCLR:
+def build(data: training_data.Data, before: RunFolder | None) -> SimCLR:
     """The method as the flags describe it."""
     student = stages.student(before)
 
@@ -131,7 +131,7 @@ def prepare(run: RunFolder) -> training.Job:
     """Checks the flags and loads the images."""
     check_flags()
     before = stages.stage1_run(run)
-    data = training.load_data(FLAGS.views, num_views=VIEWS)
+    data = training_data.load_data(FLAGS.views, num_views=VIEWS)
     check_images(data.train.size)
     if before is not None:
         stages.warn_of_other(before, _LOSS_FLAGS)

@@ -9,15 +9,22 @@ _OF_METHODS = {
     "s2bnn_guided": "S2-BNN guided",
 }
 _MULTI_CROP = {"dino": "DINO", "swav": "SwAV", "moco_star": "MoCo-v2*"}
+_OF_PAIRS = {"simclr": "SimCLR"}
 _OF_VIEWS = {"": "", "_baseline": " (baseline)", "_sslight": " (SSLight)"}
-METHODS = _OF_METHODS | {
-    f"{method}{views}": f"{title}{words}" for method, title in _MULTI_CROP.items() for views, words in _OF_VIEWS.items()
-}
+METHODS = (
+    _OF_METHODS
+    | _OF_PAIRS
+    | {
+        f"{method}{views}": f"{title}{words}"
+        for method, title in _MULTI_CROP.items()
+        for views, words in _OF_VIEWS.items()
+    }
+)
 ARMS = {"float": "float", "stage1": "stage 1", "stage2": "stage 2", "one_stage": "in one stage"}
 
-_COMMANDS = ("bssl", "s2bnn", *_MULTI_CROP)
+_COMMANDS = ("bssl", "s2bnn", *_OF_PAIRS, *_MULTI_CROP)
 # What learns without a teacher that is trained before.
-_ALONE = ("s2bnn_contrastive", *_MULTI_CROP)
+_ALONE = ("s2bnn_contrastive", *_OF_PAIRS, *_MULTI_CROP)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +56,7 @@ class Arm:
 
     @property
     def recipe(self) -> str:
-        """Without its folder. A float network is what a command of multi-crop trains unless told a stage."""
+        """Without its folder. A float network is what most commands train unless told a stage."""
         return self.method if self.arm == "float" else f"{self.method}_{self.arm}"
 
     @property

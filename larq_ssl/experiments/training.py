@@ -37,7 +37,11 @@ def _set_up() -> tf.distribute.Strategy:
     if FLAGS.deterministic:
         tf.config.experimental.enable_op_determinism()
     tf.keras.mixed_precision.set_global_policy(FLAGS.precision)
-    return distribute.strategy(FLAGS.strategy)
+    strategy = distribute.strategy(FLAGS.strategy)
+    replicas = strategy.num_replicas_in_sync
+    if FLAGS.batch_size % replicas:
+        raise ValueError(f"--batch_size must be a multiple of {replicas}, the number of GPUs, got {FLAGS.batch_size}.")
+    return strategy
 
 
 def learning_rate(data: Data) -> tf.keras.optimizers.schedules.LearningRateSchedule:
@@ -55,6 +59,10 @@ def learning_rate(data: Data) -> tf.keras.optimizers.schedules.LearningRateSched
         if FLAGS.warmup_epochs != int(FLAGS.warmup_epochs):
             raise ValueError(f"--warmup_epochs must be whole with epoch_cosine, got {FLAGS.warmup_epochs}.")
         return schedules.EpochCosine(peak, epochs, steps, int(FLAGS.warmup_epochs))
+    if FLAGS.schedule == "simclr":
+        # An epoch here is whole batches: what is over is not seen, and so not counted.
+        warmup, total = schedules.simclr_steps(steps * FLAGS.batch_size, FLAGS.batch_size, epochs, FLAGS.warmup_epochs)
+        return schedules.SimCLRCosine(peak, total, warmup)
     if FLAGS.schedule == "linear":
         return schedules.LinearDecay(peak, epochs, steps)
     boundaries = [round(data.total_steps * share) for share in (0.6, 0.8)] if FLAGS.schedule == "step" else []

@@ -47,7 +47,12 @@ flags.DEFINE_float(
 )
 flags.DEFINE_enum("optimizer", "adam", OPTIMIZERS, "Optimizer; LARS by the name of its preset.")
 flags.DEFINE_float("lr", None, "Peak learning rate.", 0)
-flags.DEFINE_enum("schedule", None, ["cosine", "epoch_cosine", "linear", "step", "constant"], "Of the learning rate.")
+flags.DEFINE_enum(
+    "schedule",
+    None,
+    ["cosine", "epoch_cosine", "linear", "simclr", "step", "constant"],
+    "Of the learning rate. simclr: a cosine after a warm-up that begins at 0, over one step more than there are.",
+)
 flags.DEFINE_float("min_lr", 0.0, "Learning rate at the end of --schedule=cosine.", 0)
 flags.DEFINE_float("warmup_epochs", 0.0, "Epochs in which the learning rate rises.", 0)
 flags.DEFINE_float("warmup_lr", 0.0, "Learning rate from which it rises, with --schedule=cosine.", 0)

@@ -86,6 +86,6 @@ def simclr_base(learning_rate: float, batch_size: int, scaling: str = "sqrt") ->
     return learning_rate * (math.sqrt(batch_size) if scaling == "sqrt" else batch_size / 256)
 
 
-def simclr_steps(num_examples: int, batch_size: int, epochs: int, warmup_epochs: int) -> tuple[int, int]:
+def simclr_steps(num_examples: int, batch_size: int, epochs: int, warmup_epochs: float) -> tuple[int, int]:
     """Warm-up and total steps as SimCLR counts them: it rounds the whole, not the epoch, and adds one."""
-    return num_examples * warmup_epochs // batch_size, num_examples * epochs // batch_size + 1
+    return int(num_examples * warmup_epochs // batch_size), num_examples * epochs // batch_size + 1

@@ -59,7 +59,7 @@ CASES = {
     "no number": ((*MOCO, "--lr=fast"), 1, "--lr=fast"),
     "a word that is no flag": ((*MOCO, "lr=3"), 2, "'lr=3' is not a flag: flags are written --name=value"),
     "a value after a switch": (bssl("--one_stage", "false"), 2, "'false' is not a flag"),
-    "unknown recipe": (("moco", "--recipe=digits/simclr"), 2, "--recipe must be one of"),
+    "unknown recipe": (("moco", "--recipe=digits/mocco"), 2, "--recipe must be one of"),
     "a flagfile that is not there": (("moco", "--flagfile=nowhere"), 2, "nowhere"),
     # Stages.
     "no stage": (bssl(), 2, "--stage=1, --stage=2 or --one_stage"),
@@ -173,6 +173,19 @@ CASES = {
         2,
         "no labels",
     ),
+    "a joint probe without labels": (
+        (
+            "simclr",
+            *TINY,
+            "--batch_size=16",
+            "--knn_every=0",
+            "--dataset=folder",
+            "--data_dir={}/flat",
+            "--joint_probe",
+        ),
+        2,
+        "--joint_probe needs labels, which these images do not have",
+    ),
     "too many neighbours": (
         ("knn", "--encoder_dir={}/teacher", "--dataset=digits", "--image_size=8", "--k=1401"),
         2,
@@ -185,7 +198,7 @@ CASES = {
 def test_a_mistake_is_told_in_one_sentence(case, places, commands, tmp_path):
     (command, *arguments), code, sentence = CASES[case]
     arguments = [argument.replace("{}", str(places)) for argument in arguments]
-    if command in ("moco", "bssl", "s2bnn") and not any("--workdir" in argument for argument in arguments):
+    if command in ("moco", "bssl", "s2bnn", "simclr") and not any("--workdir" in argument for argument in arguments):
         arguments.append(f"--workdir={tmp_path}/run")
     done = commands.run(command, *arguments)
     assert done.code == code, done
@@ -201,7 +214,32 @@ def test_a_mistake_is_told_in_one_sentence(case, places, commands, tmp_path):
     assert [path.name for path in (places / "foreign").iterdir()] == ["thesis.tex"]
 
 
-@pytest.mark.parametrize("command", ["moco", "bssl", "s2bnn", "knn", "linear", "views"])
+def test_a_batch_is_the_same_size_on_every_gpu(commands):
+    code = """
+import tensorflow as tf
+from absl import flags
+from larq_ssl import distribute
+from larq_ssl.experiments import moco, training
+
+flags.FLAGS(["moco", "--batch_size=33", "--strategy=mirrored"])
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+)
+two = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+distribute.strategy = lambda name: two
+try:
+    training._set_up()
+except ValueError as error:
+    print(error)
+flags.FLAGS.batch_size = 34
+assert training._set_up() is two
+"""
+    done = commands.python(code)
+    assert done.code == 0, done.err
+    assert done.out.splitlines()[-1] == "--batch_size must be a multiple of 2, the number of GPUs, got 33."
+
+
+@pytest.mark.parametrize("command", ["moco", "bssl", "s2bnn", "simclr", "knn", "linear", "views"])
 def test_help_lists_the_flags_of_a_command(command, commands):
     shown = commands.run(command, "--help").out
     for flag in ("--dataset", "--seed", "--image_size"):

@@ -68,8 +68,10 @@ def test_stage_2_keeps_the_queue_of_stage_1(commands, stages):
 
 @pytest.mark.slow
 def test_a_float_network_without_memory_by_the_published_optimizer(commands):
-    published = ("--optimizer=lars_simclr", "--schedule=simclr", "--lr=0.4", "--weight_decay=1e-4", "--proj_layers=2")
-    run = _run(commands, "plain", "--binarization=none", "--encoder=resnet_18", "--joint_probe", *published)
+    # Its branches start at zero and its learning rate too: the run itself checks that all of them wake up.
+    published = ("--encoder=simclr_resnet_18", "--views=simclr", "--optimizer=lars_simclr", "--schedule=simclr")
+    published += ("--lr=0.4", "--weight_decay=1e-4", "--warmup_epochs=1", "--joint_probe")
+    run = _run(commands, "plain", "--binarization=none", *published, "--proj_layers=2")
     assert np.isfinite(run.results()["metrics"]["loss"])
     assert not run.memory("queue").exists()
     assert not run.encoder("ema").exists()
@@ -111,14 +113,14 @@ import json
 import numpy as np
 from absl import flags
 from larq_ssl.data import datasets
-from larq_ssl.experiments import simclr as experiment, training
+from larq_ssl.experiments import simclr as experiment, training, training_data
 from larq_ssl.roles import variable_roles
 
 FLAGS = flags.FLAGS
 FLAGS(["simclr", *{typed}])
 experiment.complete_flags()
 experiment.check_flags()
-data = training.Data(datasets.load_dataset("digits"), None, steps_per_epoch=10)
+data = training_data.Data(datasets.load_dataset("digits"), None, steps_per_epoch=10)
 method = experiment.build(data, None)
 specs = {{name: head.spec for name, head in method.heads.items()}}
 layers = [layer for head in method.heads.values() for layer in head.layers]
