@@ -7,7 +7,7 @@ ROOT = pathlib.Path(__file__).parents[2] / "experiments" / "recipes"
 FILES = sorted(ROOT.rglob("*.flags"))
 NAMES = [file.relative_to(ROOT).with_suffix("").as_posix() for file in FILES]
 
-COMMANDS = ("bssl", "dino", "moco", "moco_star", "s2bnn", "swav")
+COMMANDS = ("bssl", "dino", "moco", "moco_star", "s2bnn", "simclr", "swav")
 
 SWITCHES = ("train_teacher_head", "feature_source", "feature_scale", "teacher_batch_norm")
 
@@ -27,7 +27,7 @@ report = {{}}
 for name in {names}:
     with flagsaver.flagsaver():
         left = FLAGS(common.with_recipe(["{command}", f"--recipe={{name}}", *{typed}], None))
-        if "{command}" == "s2bnn":
+        if hasattr(experiment, "complete_flags"):
             experiment.complete_flags()
         told = {{flag: FLAGS[flag].value for flag in FLAGS}}
         told.update(left=left[1:], binarization=stages.binarization(), stage_name=stages.stage_name())

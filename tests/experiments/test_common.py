@@ -68,6 +68,7 @@ def test_the_recipe_comes_before_what_is_typed():
         # There is none of one stage.
         ("swav", ["--one_stage"], "digits/swav"),
         ("swav", ["--dataset=folder"], None),
+        ("simclr", ["--stage=1"], "digits/simclr_stage1"),
     ],
 )
 def test_the_recipe_for_the_digits_is_that_of_the_stage(method, typed, recipe):

@@ -34,7 +34,7 @@ def test_the_flags_fit_together(name, parsed):
     assert told["binarization"] in told["binarizations"]
     assert told["batch_size"] % told["accumulate"] == 0
     if told.get("queue_size") is not None:
-        assert told["queue_size"] % told["batch_size"] == told["batch_size"] % told["batch_norm_groups"] == 0
+        assert told["queue_size"] % told["batch_size"] == told["batch_size"] % told.get("batch_norm_groups", 1) == 0
     if command_of(name) == "bssl":
         # What `BSSL` refuses: it would collapse.
         assert not (told["train_teacher_head"] and told["feature_source"] == "logits")

@@ -75,6 +75,21 @@ def test_methods_with_multi_crop_train_float_and_binary_networks_without_a_teach
         assert others == [f"--workdir=out/seed1/{name}", "--seed=1"]
 
 
+def test_simclr_has_all_arms_and_no_teacher(commands):
+    arms = told(commands, "--methods=simclr", "--arms=float,stage1,stage2,one_stage", "--recipes=cifar10")
+    assert [arm[:2] for arm in arms] == [
+        ["simclr/float", "SimCLR float"],
+        ["simclr/stage1", "SimCLR stage 1"],
+        ["simclr/stage2", "SimCLR stage 2"],
+        ["simclr/one_stage", "SimCLR in one stage"],
+    ]
+    for name, _, experiment, recipe, *others in arms:
+        assert experiment == "simclr"
+        assert recipe == "--recipe=cifar10/" + name.replace("/float", "").replace("/", "_")
+        assert (RECIPES / f"{recipe.removeprefix('--recipe=')}.flags").is_file()
+        assert others == [f"--workdir=out/seed1/{name}", "--seed=1"]
+
+
 EVALUATE = """
 import json, pathlib, types
 from larq_ssl.experiments import study_table as study
