@@ -113,6 +113,19 @@ def test_a_warmup_of_simclr_may_be_a_share_of_an_epoch():
     assert schedules.simclr_steps(1000, 64, 6, 0.5) == (7, 94)
 
 
+@pytest.mark.parametrize("case", [0, 1, 2])
+def test_byol(case):
+    arrays = golden.load("s6_byol_msbreg")
+    start, total = arrays[f"ema{case}_cfg"]
+    momentum = schedules.WarmupCosine(float(start), 1.0, int(total))
+    np.testing.assert_allclose(_values(momentum, arrays[f"ema{case}_steps"]), arrays[f"ema{case}_tau"], atol=1e-12)
+    rate, batch, total, warmup = arrays[f"lr{case}_cfg"]
+    base = schedules.simclr_base(float(rate), int(batch), "linear")
+    schedule = schedules.SimCLRCosine(base, int(total), int(warmup))
+    expected = arrays[f"lr{case}_lr"]
+    np.testing.assert_allclose(_values(schedule, arrays[f"lr{case}_steps"]), expected, rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize(("key", "interval"), [("every_iteration", 1), ("interval_2", 2)])
 def test_balance_equals_the_official_hook(key, interval):
     expected = golden.load("l4_losses")[f"burn/lambda_schedule/{key}"]

@@ -25,6 +25,28 @@ def float32_rows(name: str, tensor: tf.Tensor) -> tf.Tensor:
     return tf.cast(tensor, tf.float32)
 
 
+def rows_of_views(name: str, tensor: tf.Tensor, views: int) -> tf.Tensor:
+    """The rows of each view, or why they cannot be told apart.
+
+    # Arguments
+        name: What the caller calls this argument.
+        tensor: Anything that converts to a float tensor `[views * batch, dim]`, view-major.
+        views: Number of views, at least 1.
+    # Returns
+        Float32 tensor `[views, batch, dim]`.
+    # Raises
+        TypeError: If the tensor is not of a float type.
+        ValueError: If it has not two dimensions, or not the same number of rows for each view.
+    """
+    rows = float32_rows(name, tensor)
+    count = rows.shape[0]
+    if count is not None and count % views:
+        raise ValueError(f"{name} must have the same number of rows for each of {views} views, got {count}.")
+    dim = tf.shape(rows)[1] if rows.shape[1] is None else rows.shape[1]
+    # Not -1: a row that does not fit is not to be lost among the others.
+    return tf.reshape(rows, [views, (tf.shape(rows)[0] if count is None else count) // views, dim])
+
+
 def check_same_shape(**tensors: tf.Tensor) -> None:
     """Raises a `ValueError` that names both arguments, if two shapes cannot be equal."""
     (first, left), (second, right) = tensors.items()

@@ -28,6 +28,7 @@ class WarmupCosine(Schedule):
     # References
         - Emerging Properties in Self-Supervised Vision Transformers (Caron et al., 2021): learning rate,
           weight decay (rising) and momentum of the teacher (rising to 1); SSLight uses the same
+        - Bootstrap Your Own Latent (Grill et al., 2020): momentum of the target (rising to 1)
     """
 
     arguments = ("base", "final", "total_steps", "warmup_steps", "start")
@@ -59,7 +60,7 @@ class SimCLRCosine(Schedule):
         ValueError: If `base` is negative, or the warm-up is not shorter than the whole.
     # References
         - Big Self-Supervised Models are Strong Semi-Supervised Learners (Chen et al., 2020), App. B
-          (released code)
+          (released code); BYOL (Grill et al., 2020) has the same
     """
 
     arguments = ("base", "total_steps", "warmup_steps")

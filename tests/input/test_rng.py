@@ -44,6 +44,7 @@ def test_op_numbers_never_change():
         "SOLARISE": 6,
         "REPLACEMENT": 7,
         "SUBSET": 8,
+        "BROWNIAN": 64,
     }
 
 

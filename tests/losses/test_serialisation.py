@@ -14,6 +14,12 @@ LOSSES = [
     losses.DINOCrossEntropy(2, 3, 0.4, teacher_temperature=0.07, student_temperature=0.2),
     losses.SwAVCrossEntropy(2, 0, 0.4, 0.1, 2, 0.2),
     losses.NTXent(0.3),
+    losses.BYOLLoss(name="byol"),
+    losses.CentroidLoss(2, "all"),
+    losses.BrownianLoss(2),
+    losses.SingularValueLoss(2, "cov", "view"),
+    losses.Alignment(1.5),
+    losses.Uniformity(3.0),
 ]
 ROWS = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
 
@@ -24,6 +30,8 @@ def _truth_and_prediction(loss):
         return (ROWS[0], ROWS[2]), ROWS[1]
     if isinstance(loss, losses.DINOCrossEntropy):
         return (ROWS[0], ROWS[2, 0]), np.tile(ROWS[1], [3, 1])[:10]
+    if isinstance(loss, losses.SingularValueLoss):
+        return ROWS[0], ROWS[1, :, :3]
     return ROWS[0], ROWS[1]
 
 
@@ -46,8 +54,18 @@ def test_round_trip(loss):
         lambda first, second: losses.dino_cross_entropy(first, second, second[0], losses.pair_weights(2, 0)),
         lambda first, second: losses.swav_cross_entropy(first, second, losses.pair_weights(2, 0)),
         losses.nt_xent,
+        losses.byol_loss,
+        lambda first, second: losses.centroid_loss(first, second, 2),
+        lambda first, second: losses.centroid_loss(first, second, 2, "centroid_to_centroid"),
+        lambda first, second: losses.brownian_loss(first[:2], second, 2),
+        lambda first, second: losses.singular_value_loss(losses.embedding_rows(second, 1)[:, :3]) + first[0, 0],
+        losses.alignment,
+        losses.mean_uniformity,
     ],
-    ids=["joint_classifier_kl", "feature_similarity", "distillation", "info_nce", "dino", "swav", "nt_xent"],
+    ids=[
+        *("joint_classifier_kl", "feature_similarity", "distillation", "info_nce", "dino", "swav", "nt_xent"),
+        *("byol", "centroid", "centroid_to_centroid", "brownian", "singular_values", "alignment", "uniformity"),
+    ],
 )
 def test_in_a_graph_with_unknown_shapes(function):
     graph = tf.function(function, input_signature=[tf.TensorSpec(None)] * 2)
