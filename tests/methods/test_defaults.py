@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from larq_ssl.center import Center
-from larq_ssl.methods import DINO, MoCoStar, SimCLR, SwAV
+from larq_ssl.methods import BYOL, DINO, MoCoStar, MSBReg, SimCLR, SwAV
 
 DEFAULTS = {
     DINO: {
@@ -23,6 +23,16 @@ DEFAULTS = {
     SimCLR: {
         **{"temperature": 0.1, "momentum_encoder": None, "momentum_head": None, "queue_size": 65536},
         **{"momentum": 0.999, "seed": 0, "linear_probe": None, "probe_weight_decay": 0.0, "gradient_clip": None},
+    },
+    BYOL: {
+        **{"momentum": 0.996, "uniformity_weight": 0.0, "linear_probe": None, "gradient_clip": None},
+        "accumulate": 1,
+    },
+    # Those of the supplement of MSBReg where it has any: the best of its Table 5.
+    MSBReg: {
+        **{"momentum": 0.99, "lambda_s": 0.004, "lambda_b": 0.5, "centroid": "leave_one_out"},
+        **{"spectrum": "sv", "rows": "image", "brownian_per_view": False, "seed": 0},
+        **{"linear_probe": None, "gradient_clip": None, "accumulate": 1},
     },
     Center: {"momentum": 0.9, "name": "center"},
 }

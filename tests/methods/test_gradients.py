@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from larq_ssl import models
-from larq_ssl.heads import mlp_head
+from larq_ssl.heads import byol_head, mlp_head
 from larq_ssl.methods.bssl import BSSL, PRESETS, default_heads
+from larq_ssl.methods.byol import BYOL
 from larq_ssl.methods.moco import MoCo
+from larq_ssl.methods.msbreg import MSBReg
 from larq_ssl.methods.s2bnn import S2BNN, SCHEMES
 from larq_ssl.optimizers import SGD
 from larq_ssl.roles import variable_roles
@@ -58,6 +60,13 @@ def _s2bnn(teacher, name, binarization, scheme):
     if scheme != "contrastive":
         networks |= {"teacher": teacher, "teacher_head": head("teacher_head", teacher.feature_dim)}
     return S2BNN(scheme=scheme, **networks, **({} if scheme == "guided" else {"queue_size": 16}))
+
+
+def _bootstrap(kind, name, binarization, norm):
+    encoders = [_student(name, binarization) for _ in range(2)]
+    inputs = {"student_head": encoders[0].feature_dim, "predictor": 4, "momentum_head": encoders[0].feature_dim}
+    heads = {head: byol_head(head, dim, 16, 4, norm) for head, dim in inputs.items()}
+    return kind(student=encoders[0], momentum_encoder=encoders[1], **heads)
 
 
 def _without_real_gradient(method, size):
@@ -132,4 +141,26 @@ def test_moco_moves_every_variable(name, binarization):
 def test_s2bnn_moves_every_variable(teacher, name, binarization, scheme):
     method = _s2bnn(teacher, name, binarization, scheme)
     assert _without_real_gradient(method, SIZES[name]) == []
+    assert method.variables_without_gradient() == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "binarization", "norm"),
+    [
+        (BYOL, "resnet_18", "none", "batch"),
+        (BYOL, "reactnet_18", "activations", "layer"),
+        (MSBReg, "reactnet_18", "full", "weight"),
+        (MSBReg, "resnet_18", "none", "none"),
+    ],
+)
+def test_byol_and_msbreg_move_every_variable(kind, name, binarization, norm):
+    method = _bootstrap(kind, name, binarization, norm)
+    assert _without_real_gradient(method, SIZES[name]) == []
+    assert method.variables_without_gradient() == []
+
+
+def test_a_head_that_begins_with_a_batch_norm_takes_away_the_last_shift_of_a_reactnet():
+    """What is added to a feature of all images is subtracted again: its gradient is zero but for rounding."""
+    method = _bootstrap(BYOL, "reactnet_18", "full", "batch")
+    assert _without_real_gradient(method, SIZES["reactnet_18"]) == ["student/stage4/block4/act/bias_out"]
     assert method.variables_without_gradient() == []

@@ -1,4 +1,4 @@
-"""The linear classifier beside a method with multi-crop: which view it learns from."""
+"""The linear classifier beside a method: which view it learns from."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ import tensorflow as tf
 from tests.methods import tiny
 
 
-@pytest.mark.parametrize("make", [tiny.dino, tiny.swav])
+@pytest.mark.parametrize("make", [tiny.dino, tiny.swav, tiny.byol, tiny.msbreg])
 def test_it_learns_from_the_first_global_view(make):
     # Without BatchNorm the features of a view do not depend on the others.
     method, batch = make(batch_norm=False, linear_probe=True), tiny.multi_crop_batch()

@@ -50,6 +50,14 @@ def _simclr(**arguments):
     return tiny.simclr(temperature=0.5, **arguments)
 
 
+def _byol(**arguments):
+    return tiny.byol(make=tiny.encoder, **arguments)
+
+
+def _msbreg(**arguments):
+    return tiny.msbreg(make=tiny.encoder, **arguments)
+
+
 @pytest.mark.parametrize(
     ("make", "policy"),
     [
@@ -57,6 +65,8 @@ def _simclr(**arguments):
         (tiny.moco, "mixed_bfloat16"),
         (_s2bnn, "mixed_bfloat16"),
         (_simclr, "mixed_float16"),
+        (_byol, "mixed_float16"),
+        (_msbreg, "mixed_bfloat16"),
     ],
 )
 def test_methods_train_in_a_graph_as_in_float32(make, policy):

@@ -1,5 +1,7 @@
 """Two replicas take the step that one takes on the whole batch."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -177,6 +179,30 @@ def test_swav_takes_the_same_steps():
     for replica in two_replicas().experimental_local_results(mirrored.queue.embeddings):
         # Features of noise differ little, which the batch norm of the head enlarges, rounding too.
         np.testing.assert_allclose(replica, single.queue.embeddings, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("make", "views", "arguments"),
+    [
+        (tiny.byol, 2, {"uniformity_weight": 0.5, "linear_probe": True}),
+        (tiny.byol, 2, {"accumulate": 2, "batch_norm": False}),
+        # Each image is pushed in its own direction, wherever it is.
+        (tiny.msbreg, 3, {"lambda_s": 0.5, "lambda_b": 2.0, "linear_probe": True}),
+        (tiny.msbreg, 2, {"lambda_s": 0.5, "rows": "view", "spectrum": "cov", "brownian_per_view": True}),
+    ],
+)
+def test_byol_and_msbreg_take_the_same_steps(make, views, arguments):
+    # Of all pixels, not their means, which differ little: batch norm enlarges differences, and those of rounding too.
+    encoder = functools.partial(tiny.encoder, batch_norm=arguments.get("batch_norm", True), synchronized=True)
+    single, mirrored = _both(
+        lambda: make(make=encoder, synchronized=True, momentum=0.5, optimizer=SGD(0.02), **arguments)
+    )
+    before = {name: tiny.parameters(network) for name, network in single.networks.items()}
+    batches = [tiny.multi_crop_batch(seed, SIZE, views=(views, 0), sides=(4, 4)) for seed in range(2)]
+    _assert_equal_metrics(*_metrics_of_both(single, mirrored, batches))
+    _assert_equal(single, mirrored, 2e-5)
+    for name, network in single.networks.items():
+        tiny.assert_all_differ(tiny.parameters(network), before[name])
 
 
 def test_keys_of_replicas_are_shuffled_between_them():

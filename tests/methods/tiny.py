@@ -1,14 +1,18 @@
 """Tiny methods, batches and snapshots that the tests of methods share."""
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 
 from larq_ssl import layers
-from larq_ssl.heads import dino_head, mlp_head, prototypes, simclr_head
+from larq_ssl.heads import byol_head, dino_head, mlp_head, prototypes, simclr_head
 from larq_ssl.methods.bssl import BSSL, resolve_preset
+from larq_ssl.methods.byol import BYOL
 from larq_ssl.methods.dino import DINO
 from larq_ssl.methods.moco import MoCo
 from larq_ssl.methods.moco_star import MoCoStar
+from larq_ssl.methods.msbreg import MSBReg
 from larq_ssl.methods.s2bnn import S2BNN
 from larq_ssl.methods.simclr import SimCLR
 from larq_ssl.methods.swav import SwAV
@@ -173,6 +177,35 @@ def simclr(
     method = SimCLR(make("student"), head("student_head"), linear_probe=probe, **arguments)
     method.compile(optimizer or SGD(0.1))
     return method
+
+
+def bootstrap(
+    kind,
+    batch_norm=True,
+    synchronized=False,
+    optimizer=None,
+    linear_probe=False,
+    make=None,
+    head_norm=None,
+    **arguments,
+):
+    """A compiled BYOL or MSBReg of 6 features and embeddings of 3 numbers, the fewest that a tiny batch can fill."""
+    make = make or (lambda name: conv_encoder(name, 6, batch_norm, synchronized))
+    head_norm = head_norm or norm(batch_norm)
+    heads = [
+        # Wide enough that no row of it is without a unit above zero: without a bias, its embedding would be zero.
+        byol_head(name, inputs, 24, 3, head_norm, synchronized)
+        for name, inputs in (("student_head", 6), ("predictor", 3), ("momentum_head", 6))
+    ]
+    probe = mlp_head("linear_probe", 6, (), 3, norm="none") if linear_probe else None
+    networks = (make("student"), *heads[:2], make("momentum_encoder"), heads[2])
+    method = kind(*networks, linear_probe=probe, **arguments)
+    method.compile(optimizer or SGD(0.1))
+    return method
+
+
+byol = functools.partial(bootstrap, BYOL)
+msbreg = functools.partial(bootstrap, MSBReg)
 
 
 def batch(seed=0, size=8, views=2, image=IMAGE):
