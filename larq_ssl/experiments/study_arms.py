@@ -10,10 +10,12 @@ _OF_METHODS = {
 }
 _MULTI_CROP = {"dino": "DINO", "swav": "SwAV", "moco_star": "MoCo-v2*"}
 _OF_PAIRS = {"simclr": "SimCLR"}
+_BOOTSTRAP = {"byol": "BYOL", "msbreg": "MSBReg"}
 _OF_VIEWS = {"": "", "_baseline": " (baseline)", "_sslight": " (SSLight)"}
 METHODS = (
     _OF_METHODS
     | _OF_PAIRS
+    | _BOOTSTRAP
     | {
         f"{method}{views}": f"{title}{words}"
         for method, title in _MULTI_CROP.items()
@@ -22,9 +24,9 @@ METHODS = (
 )
 ARMS = {"float": "float", "stage1": "stage 1", "stage2": "stage 2", "one_stage": "in one stage"}
 
-_COMMANDS = ("bssl", "s2bnn", *_OF_PAIRS, *_MULTI_CROP)
+_COMMANDS = ("bssl", "s2bnn", *_OF_PAIRS, *_BOOTSTRAP, *_MULTI_CROP)
 # What learns without a teacher that is trained before.
-_ALONE = ("s2bnn_contrastive", *_OF_PAIRS, *_MULTI_CROP)
+_ALONE = ("s2bnn_contrastive", *_OF_PAIRS, *_BOOTSTRAP, *_MULTI_CROP)
 
 
 @dataclasses.dataclass(frozen=True)
