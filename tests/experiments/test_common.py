@@ -69,6 +69,8 @@ def test_the_recipe_comes_before_what_is_typed():
         ("swav", ["--one_stage"], "digits/swav"),
         ("swav", ["--dataset=folder"], None),
         ("simclr", ["--stage=1"], "digits/simclr_stage1"),
+        ("byol", [], "digits/byol"),
+        ("msbreg", ["--stage=2"], "digits/msbreg_stage2"),
     ],
 )
 def test_the_recipe_for_the_digits_is_that_of_the_stage(method, typed, recipe):

@@ -15,7 +15,7 @@ def parsed(commands) -> dict[str, dict]:
 
 
 def test_there_are_recipes_for_each_data_set():
-    assert {name.split("/")[0] for name in NAMES} >= {"digits", "cifar10", "imagenet", "imagenet100"}
+    assert {name.split("/")[0] for name in NAMES} >= {"digits", "cifar10", "imagenet", "imagenet100", "stl10"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -40,9 +40,13 @@ def test_the_flags_fit_together(name, parsed):
         assert not (told["train_teacher_head"] and told["feature_source"] == "logits")
 
 
+# STL-10 is a folder because its unlabelled images belong to it.
+FOLDERS = {"imagenet": "imagenet2012", "imagenet100": "folder", "stl10": "folder"}
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_data_set_is_that_of_the_folder(name, parsed):
-    dataset = {"imagenet": "imagenet2012", "imagenet100": "folder"}.get(name.split("/")[0], name.split("/")[0])
+    dataset = FOLDERS.get(name.split("/")[0], name.split("/")[0])
     assert parsed[name]["dataset"] == dataset
 
 

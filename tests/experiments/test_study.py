@@ -75,16 +75,17 @@ def test_methods_with_multi_crop_train_float_and_binary_networks_without_a_teach
         assert others == [f"--workdir=out/seed1/{name}", "--seed=1"]
 
 
-def test_simclr_has_all_arms_and_no_teacher(commands):
-    arms = told(commands, "--methods=simclr", "--arms=float,stage1,stage2,one_stage", "--recipes=cifar10")
+@pytest.mark.parametrize(("method", "title"), [("simclr", "SimCLR"), ("byol", "BYOL"), ("msbreg", "MSBReg")])
+def test_a_method_of_its_own_has_all_arms_and_no_teacher(commands, method, title):
+    arms = told(commands, f"--methods={method}", "--arms=float,stage1,stage2,one_stage", "--recipes=cifar10")
     assert [arm[:2] for arm in arms] == [
-        ["simclr/float", "SimCLR float"],
-        ["simclr/stage1", "SimCLR stage 1"],
-        ["simclr/stage2", "SimCLR stage 2"],
-        ["simclr/one_stage", "SimCLR in one stage"],
+        [f"{method}/float", f"{title} float"],
+        [f"{method}/stage1", f"{title} stage 1"],
+        [f"{method}/stage2", f"{title} stage 2"],
+        [f"{method}/one_stage", f"{title} in one stage"],
     ]
     for name, _, experiment, recipe, *others in arms:
-        assert experiment == "simclr"
+        assert experiment == method
         assert recipe == "--recipe=cifar10/" + name.replace("/float", "").replace("/", "_")
         assert (RECIPES / f"{recipe.removeprefix('--recipe=')}.flags").is_file()
         assert others == [f"--workdir=out/seed1/{name}", "--seed=1"]
