@@ -8,7 +8,7 @@ Each op is a pure function, the same eagerly and in a `tf.data` map.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -195,3 +195,16 @@ def on_subset(planes: tf.Tensor, mask: tf.Tensor, op: Callable[[tf.Tensor, tf.Te
     chosen, others = tf.where(mask)[:, 0], tf.where(~mask)[:, 0]
     parts = [op(tf.gather(planes, chosen, axis=1), chosen), tf.gather(planes, others, axis=1)]
     return tf.gather(tf.concat(parts, axis=1), tf.argsort(tf.concat([chosen, others], axis=0)), axis=1)
+
+
+def by_number(
+    planes: tf.Tensor, number: tf.Tensor, ops: Sequence[Callable[[tf.Tensor, tf.Tensor], tf.Tensor]]
+) -> tf.Tensor:
+    """Applies to each example the op of its number (`[n]`) only, as `op(planes, indices)`; with `len(ops)`, none."""
+    if planes.shape[1] == 1:
+        branches = [lambda op=op: op(planes, tf.zeros([1], tf.int64)) for op in ops]
+        return tf.ensure_shape(tf.switch_case(number[0], [*branches, lambda: planes]), planes.shape)
+    members = [tf.where(number == place)[:, 0] for place in range(len(ops) + 1)]
+    parts = [tf.gather(planes, member, axis=1) for member in members]
+    parts[:-1] = [op(part, member) for op, part, member in zip(ops, parts, members, strict=False)]
+    return tf.gather(tf.concat(parts, axis=1), tf.argsort(tf.concat(members, axis=0)), axis=1)

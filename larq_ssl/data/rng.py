@@ -32,6 +32,8 @@ class Op(enum.IntEnum):
     SOLARISE = 6
     REPLACEMENT = 7
     SUBSET = 8
+    RAND_AUGMENT = 9
+    JIGSAW = 10
     # What a method draws for an image; its numbers are kept apart from those of the views.
     BROWNIAN = 64
 

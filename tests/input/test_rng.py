@@ -44,6 +44,8 @@ def test_op_numbers_never_change():
         "SOLARISE": 6,
         "REPLACEMENT": 7,
         "SUBSET": 8,
+        "RAND_AUGMENT": 9,
+        "JIGSAW": 10,
         "BROWNIAN": 64,
     }
 
