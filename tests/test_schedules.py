@@ -74,6 +74,16 @@ def test_schedules_per_epoch(arrays, key, make):
     np.testing.assert_allclose(after, [expected[-1]] * 2, rtol=1e-12, atol=1e-18)
 
 
+def test_cosine_of_epochs_that_count_from_1():
+    """InfoMin's: floor + (base - floor) (1 + cos(pi e / E)) / 2 for e = 1 ... E, a thousandth at the end."""
+    schedule = schedules.EpochCosine(0.03, 4, 5, final=3e-5, offset=1)
+    expected = [3e-5 + 0.02997 * (1 + np.cos(np.pi * epoch / 4)) / 2 for epoch in (1, 2, 3, 4)]
+    assert expected[-1] == 3e-5
+    for offset in (0, 4):
+        np.testing.assert_allclose(_values(schedule, 5 * np.arange(4) + offset), expected, rtol=1e-12)
+    assert float(schedule(1000)) == np.float32(3e-5)
+
+
 @pytest.mark.parametrize(
     ("key", "start", "final", "warmup"),
     [("50_100", 0.04, 0.07, 50), ("30_100", 0.04, 0.07, 30), ("default", 0.04, 0.04, 0)],
@@ -156,6 +166,7 @@ def test_step_decay_changes_at_its_boundaries():
 SCHEDULES = [
     schedules.WarmupCosine(1.0, 0.1, 20, 5, 0.2),
     schedules.EpochCosine(1.0, 4, 5, 1),
+    schedules.EpochCosine(1.0, 4, 5, 1, 0.5, 0.1, 1),
     schedules.LinearDecay(1.0, 4, 5, 1),
     schedules.StepDecay(1.0, (5, 10), 0.5),
     schedules.SimCLRCosine(1.0, 20, 5),
@@ -195,6 +206,8 @@ def test_values_are_exact_beyond_what_float32_can_count():
         (lambda: schedules.WarmupCosine(1.0, 0.0, 10, 10), r"warmup_steps .* total_steps \(10\), got 10"),
         (lambda: schedules.EpochCosine(1.0, 5, 10, 6), r"warmup_epochs .* epochs \(5\), got 6"),
         (lambda: schedules.EpochCosine(1.0, 5, 0), "steps_per_epoch .* 0"),
+        (lambda: schedules.EpochCosine(1.0, 5, 10, final=-0.1), "final .* -0.1"),
+        (lambda: schedules.EpochCosine(1.0, 5, 10, offset=2), "offset must be 0 or 1, got 2"),
         (lambda: schedules.LinearDecay(1.0, 0, 10), "epochs .* 0"),
         (lambda: schedules.LinearDecay(1.0, 5, 10, 2), "offset must be 0 or 1, got 2"),
         (lambda: schedules.EpochRamp(-0.1, 0.1, 2, 5), "start .* -0.1"),

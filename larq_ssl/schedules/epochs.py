@@ -5,14 +5,19 @@ import tensorflow as tf
 from larq_ssl.schedules.base import Schedule, check_not_negative, check_positive, check_steps, half_cosine
 
 
+def _check_offset(offset: int) -> None:
+    if offset not in (0, 1):
+        raise ValueError(f"offset must be 0 or 1, got {offset}.")
+
+
 @tf.keras.utils.register_keras_serializable(package="larq_ssl")
 class EpochCosine(Schedule):
     """A cosine per epoch, multiplied by a linear warm-up per step.
 
-    \\[ v(t) = b \\, \\frac{1 + \\cos(\\pi \\lfloor t/n \\rfloor / E)}{2} \\cdot
+    \\[ v(t) = \\Big(f + (b - f) \\, \\frac{1 + \\cos(\\pi (\\lfloor t/n \\rfloor + o) / E)}{2}\\Big) \\cdot
        \\big(1 - (1 - t/W)(1 - r)\\big)_{\\text{if } t < W} \\]
 
-    The cosine runs from epoch 0, also during the warm-up, and the last epoch is not yet at zero.
+    The cosine runs from epoch 0, also during the warm-up, and with offset 0 the last epoch is not yet at `final`.
 
     # Arguments
         base: Value of the first epoch after which no warm-up is left.
@@ -20,13 +25,16 @@ class EpochCosine(Schedule):
         steps_per_epoch: Number of updates per epoch \\( n \\).
         warmup_epochs: Epochs of warm-up; \\( W \\) is their number of steps.
         warmup_ratio: Factor \\( r \\) at step 0 where there is a warm-up.
+        final: Value \\( f \\) at the end of the cosine.
+        offset: 0: the first epoch has `base`. 1: epochs count from 1, and the last one has `final`.
     # Raises
-        ValueError: If a value is negative, or the warm-up is not shorter than the whole.
+        ValueError: If a value is negative, the warm-up is not shorter than the whole, or the offset is neither 0 nor 1.
     # References
         - Momentum Contrast (He et al., 2020), without warm-up; BSSL (released code), 10 epochs of warm-up
+        - InfoMin (Tian et al., 2020), released code: offset 1, a thousandth of `base` as `final`
     """
 
-    arguments = ("base", "epochs", "steps_per_epoch", "warmup_epochs", "warmup_ratio")
+    arguments = ("base", "epochs", "steps_per_epoch", "warmup_epochs", "warmup_ratio", "final", "offset")
 
     def __init__(
         self,
@@ -35,16 +43,20 @@ class EpochCosine(Schedule):
         steps_per_epoch: int,
         warmup_epochs: int = 0,
         warmup_ratio: float = 1e-4,
+        final: float = 0.0,
+        offset: int = 0,
     ) -> None:
-        check_not_negative(base=base, warmup_ratio=warmup_ratio)
+        check_not_negative(base=base, warmup_ratio=warmup_ratio, final=final)
         check_steps("epochs", epochs, warmup_epochs, "warmup_epochs")
         check_positive(steps_per_epoch=steps_per_epoch)
+        _check_offset(offset)
         self.base, self.epochs, self.steps_per_epoch = base, epochs, steps_per_epoch
         self.warmup_epochs, self.warmup_ratio = warmup_epochs, warmup_ratio
+        self.final, self.offset = final, offset
 
     def value(self, step: tf.Tensor) -> tf.Tensor:
         epoch = tf.minimum(tf.floor(step / self.steps_per_epoch), self.epochs - 1)
-        cosine = half_cosine(self.base, 0.0, epoch / self.epochs)
+        cosine = half_cosine(self.base, self.final, (epoch + self.offset) / self.epochs)
         left = tf.maximum(1 - step / max(1, self.warmup_epochs * self.steps_per_epoch), 0.0)
         factor = 1 - left * (1 - self.warmup_ratio) if self.warmup_epochs else 1.0
         return cosine * factor
@@ -75,8 +87,7 @@ class LinearDecay(Schedule):
     def __init__(self, base: float, epochs: int, steps_per_epoch: int, offset: int = 0) -> None:
         check_not_negative(base=base)
         check_positive(epochs=epochs, steps_per_epoch=steps_per_epoch)
-        if offset not in (0, 1):
-            raise ValueError(f"offset must be 0 or 1, got {offset}.")
+        _check_offset(offset)
         self.base, self.epochs, self.steps_per_epoch, self.offset = base, epochs, steps_per_epoch, offset
 
     def value(self, step: tf.Tensor) -> tf.Tensor:
