@@ -4,6 +4,7 @@ from larq_ssl.methods.base import SelfSupervisedModel
 from larq_ssl.methods.bssl import BSSL
 from larq_ssl.methods.byol import BYOL
 from larq_ssl.methods.dino import DINO
+from larq_ssl.methods.infomin import InfoMin
 from larq_ssl.methods.moco import MoCo
 from larq_ssl.methods.moco_star import MoCoStar
 from larq_ssl.methods.msbreg import MSBReg
@@ -11,4 +12,16 @@ from larq_ssl.methods.s2bnn import S2BNN
 from larq_ssl.methods.simclr import SimCLR
 from larq_ssl.methods.swav import SwAV
 
-__all__ = ["BSSL", "BYOL", "DINO", "S2BNN", "MSBReg", "MoCo", "MoCoStar", "SelfSupervisedModel", "SimCLR", "SwAV"]
+__all__ = [
+    "BSSL",
+    "BYOL",
+    "DINO",
+    "S2BNN",
+    "InfoMin",
+    "MSBReg",
+    "MoCo",
+    "MoCoStar",
+    "SelfSupervisedModel",
+    "SimCLR",
+    "SwAV",
+]

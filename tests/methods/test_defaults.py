@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from larq_ssl.center import Center
-from larq_ssl.methods import BYOL, DINO, MoCoStar, MSBReg, SimCLR, SwAV
+from larq_ssl.methods import BYOL, DINO, InfoMin, MoCoStar, MSBReg, SimCLR, SwAV
 
 DEFAULTS = {
     DINO: {
@@ -33,6 +33,10 @@ DEFAULTS = {
         **{"momentum": 0.99, "lambda_s": 0.004, "lambda_b": 0.5, "centroid": "leave_one_out"},
         **{"spectrum": "sv", "rows": "image", "brownian_per_view": False, "seed": 0},
         **{"linear_probe": None, "gradient_clip": None, "accumulate": 1},
+    },
+    InfoMin: {
+        **{"patch_head": None, "jigsaw_head": None, "queue_size": 65536, "temperature": 0.15, "momentum": 0.999},
+        **{"batch_norm_groups": 1, "seed": 0, "gradient_clip": None},
     },
     Center: {"momentum": 0.9, "name": "center"},
 }

@@ -15,6 +15,7 @@ from larq_ssl import models
 from larq_ssl.heads import byol_head, mlp_head
 from larq_ssl.methods.bssl import BSSL, PRESETS, default_heads
 from larq_ssl.methods.byol import BYOL
+from larq_ssl.methods.infomin import InfoMin
 from larq_ssl.methods.moco import MoCo
 from larq_ssl.methods.msbreg import MSBReg
 from larq_ssl.methods.s2bnn import S2BNN, SCHEMES
@@ -49,6 +50,14 @@ def _moco(name, binarization):
     return MoCo(encoders[0], heads[0], encoders[1], heads[1], queue_size=16)
 
 
+def _infomin(name, binarization):
+    encoders = [_student(name, binarization) for _ in range(2)]
+    dim = encoders[0].feature_dim
+    heads = [mlp_head(head, dim, [dim], 8, norm="none", kernel_initializer="pytorch") for head in "qkp"]
+    jigsaw = mlp_head("j", 72, [], 8, norm="none", kernel_initializer="pytorch")
+    return InfoMin(encoders[0], heads[0], encoders[1], heads[1], heads[2], jigsaw, queue_size=16)
+
+
 def _s2bnn(teacher, name, binarization, scheme):
     def head(name, inputs):
         return mlp_head(name, inputs, [inputs], 8, norm="none", kernel_initializer="pytorch")
@@ -69,10 +78,11 @@ def _bootstrap(kind, name, binarization, norm):
     return kind(student=encoders[0], momentum_encoder=encoders[1], **heads)
 
 
-def _without_real_gradient(method, size):
+def _without_real_gradient(method, size, make=None):
     """Names of the variables, after three steps."""
     method.compile(SGD(0.01))
-    tiny.trained(method, [tiny.batch(seed, size=4, image=(size, size, 3)) for seed in range(3)])
+    make = make or (lambda seed: tiny.batch(seed, size=4, image=(size, size, 3)))
+    tiny.trained(method, [make(seed) for seed in range(3)])
     names = [
         f"{name}/{variable.name.split(':')[0]}"
         for name in method.optimized
@@ -127,6 +137,12 @@ def test_bssl_moves_every_variable(teacher, name, preset, binarization):
 def test_moco_moves_every_variable(name, binarization):
     method = _moco(name, binarization)
     assert _without_real_gradient(method, SIZES[name]) == []
+    assert method.variables_without_gradient() == []
+
+
+def test_infomin_moves_every_variable():
+    method = _infomin("reactnet_18", "full")
+    assert _without_real_gradient(method, 16, lambda seed: tiny.jigsaw_batch(seed, side=16, patch=8)) == []
     assert method.variables_without_gradient() == []
 
 

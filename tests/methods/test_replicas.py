@@ -97,6 +97,28 @@ def test_moco_takes_the_same_steps(arguments):
         np.testing.assert_allclose(replica, single.queue.keys, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"jigsaw": True, "synchronized": True},
+        {"jigsaw": True, "batch_norm": False, "batch_norm_groups": 2},
+        {"synchronized": True},
+    ],
+)
+def test_infomin_takes_the_same_steps(arguments):
+    single, mirrored = _both(lambda: tiny.infomin(optimizer=SGD(0.1), momentum=0.5, **arguments))
+    before = {name: tiny.parameters(network) for name, network in single.networks.items()}
+    make = tiny.jigsaw_batch if "jigsaw" in arguments else tiny.batch
+    batches = [make(seed, SIZE) for seed in range(3)]
+    _assert_equal_metrics(*_metrics_of_both(single, mirrored, batches))
+    _assert_equal(single, mirrored)
+    for name, network in single.networks.items():
+        tiny.assert_all_differ(tiny.parameters(network), before[name])
+    assert mirrored.queue.pointer.numpy() == single.queue.pointer.numpy() == 3 * SIZE % 16
+    for replica in two_replicas().experimental_local_results(mirrored.queue.keys):
+        np.testing.assert_allclose(replica, single.queue.keys, atol=1e-5)
+
+
 @pytest.mark.parametrize("scheme", ["contrastive_guided", "guided"])
 def test_s2bnn_takes_the_same_steps(scheme):
     arguments = {} if scheme == "guided" else {"momentum": 0.5}

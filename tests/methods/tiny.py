@@ -10,6 +10,7 @@ from larq_ssl.heads import byol_head, dino_head, mlp_head, prototypes, simclr_he
 from larq_ssl.methods.bssl import BSSL, resolve_preset
 from larq_ssl.methods.byol import BYOL
 from larq_ssl.methods.dino import DINO
+from larq_ssl.methods.infomin import InfoMin
 from larq_ssl.methods.moco import MoCo
 from larq_ssl.methods.moco_star import MoCoStar
 from larq_ssl.methods.msbreg import MSBReg
@@ -151,6 +152,21 @@ def moco_star(
     return method
 
 
+def infomin(
+    batch_norm=True, synchronized=False, optimizer=None, queue_size=16, jigsaw=False, make=None, dim=6, **arguments
+):
+    """A compiled InfoMin of 6 features and keys of 5 numbers, with a jigsaw of nine embeddings of 3."""
+    make = make or (lambda name: conv_encoder(name, dim, batch_norm, synchronized))
+    heads = [mlp_head(name, dim, [7], 5, norm="none") for name in ("student_head", "momentum_head")]
+    if jigsaw:
+        arguments["patch_head"] = mlp_head("patch_head", dim, [4], 3, norm="none")
+        arguments["jigsaw_head"] = mlp_head("jigsaw_head", 27, [], 5, norm="none")
+    networks = (make("student"), heads[0], make("momentum_encoder"), heads[1])
+    method = InfoMin(*networks, queue_size=queue_size, **arguments)
+    method.compile(optimizer or SGD(0.1))
+    return method
+
+
 def swav(batch_norm=True, synchronized=False, optimizer=None, linear_probe=False, make=None, dim=6, **arguments):
     """A compiled SwAV of 6 features, embeddings of 5 numbers and 7 prototypes."""
     make = make or (lambda name: conv_encoder(name, dim, batch_norm, synchronized))
@@ -218,6 +234,12 @@ def labelled_batch(seed=0, size=8, views=2):
     """The same with labels."""
     labels = np.random.default_rng(seed).integers(0, 3, size)
     return {**batch(seed, size, views), "label": tf.constant(labels, tf.int64)}
+
+
+def jigsaw_batch(seed=0, size=4, side=6, patch=4):
+    """A batch of two views and nine patches of noise."""
+    patches = np.random.default_rng(seed + 100).integers(0, 256, (size, 9, patch, patch, 3))
+    return {**batch(seed, size, image=(side, side, 3)), "patches": tf.constant(patches, tf.uint8)}
 
 
 def multi_crop_batch(seed=0, size=4, views=(2, 3), sides=(8, 4)):
