@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from larq_ssl.data.augment import HUE
+from larq_ssl.data.augment import HUE, by_number
 from larq_ssl.data.blur import filter_columns, filter_rows
 from larq_ssl.data.resize import round_to
 
@@ -144,25 +144,12 @@ def jitter(
     ops = ops if with_hue else ops[:HUE]
     nothing = len(ops)
     order = tf.where(mask[:, None] & (order < nothing), order, nothing)
+    clipped = [
+        lambda x, i, f=f, number=number: _clip(f(x, tf.gather(factors[:, number], i))) for number, f in enumerate(ops)
+    ]
     for place in range(order.shape[1]):
-        one = planes.shape[1] == 1
-        planes = (_op_of_one if one else _op_of_each)(planes, order[:, place], factors, ops)
+        planes = by_number(planes, order[:, place], clipped)
     return planes
-
-
-def _op_of_one(planes: tf.Tensor, op: tf.Tensor, factors: tf.Tensor, ops: Sequence[Op]) -> tf.Tensor:
-    """Does to a single example the op of that number; nothing if there is none."""
-    branches = [lambda f=f, i=i: _clip(f(planes, factors[:, i])) for i, f in enumerate(ops)]
-    return tf.ensure_shape(tf.switch_case(op[0], [*branches, lambda: planes]), planes.shape)
-
-
-def _op_of_each(planes: tf.Tensor, op: tf.Tensor, factors: tf.Tensor, ops: Sequence[Op]) -> tf.Tensor:
-    """Does to each example the op of its number, so that nobody pays for another."""
-    members = [tf.where(op == number)[:, 0] for number in range(len(ops) + 1)]
-    parts = [tf.gather(planes, member, axis=1) for member in members]
-    for number, f in enumerate(ops):
-        parts[number] = _clip(f(parts[number], tf.gather(factors[:, number], members[number])))
-    return tf.gather(tf.concat(parts, axis=1), tf.argsort(tf.concat(members, axis=0)), axis=1)
 
 
 def blur_taps(size: int) -> int:

@@ -2,8 +2,8 @@
 
 It is written with care: calls in parallel, one decode per image, a separable blur, ops that were not drawn skipped by
 `tf.cond`, TensorFlow's own samplers and fused ops. It passes the augmentation goldens within the same tolerances.
-Differences from `pipeline.view_batches`: only the torchvision family; its draws depend on the order of execution, so
-nothing can be resumed.
+Differences from `pipeline.view_batches`: only the torchvision family, without RandAugment and patches; its draws depend
+on the order of execution, so nothing can be resumed.
 """
 
 from collections.abc import Callable
@@ -128,6 +128,8 @@ def per_image_batches(
     family = policy.global_views[0].family
     if family != "torchvision":
         raise ValueError(f"policy is {policy.name!r}, of family {family!r}: image by image there is only 'torchvision'")
+    if policy.global_views[0].rand_augment or policy.jigsaw:
+        raise ValueError(f"policy is {policy.name!r}: image by image there is neither RandAugment nor a jigsaw")
 
     def views(image: tf.Tensor, index: tf.Tensor) -> dict[str, tf.Tensor]:
         result = {"global": tf.stack([random_view(image, view) for view in policy.global_views]), "id": index}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
-from larq_ssl.data import augment, families, resize, resize_tf, rng, view_ops
+from larq_ssl.data import augment, families, jigsaw, resize, resize_tf, rng, view_ops
 from larq_ssl.data.datasets import ImageDataset
 from larq_ssl.data.reader import PROTOCOLS, Reader, cut, evaluation_image
 from larq_ssl.data.views import View, ViewPolicy
@@ -35,14 +35,14 @@ def _resized(images: tf.Tensor, boxes: tf.Tensor, flips: tf.Tensor, view: View) 
 
 def _cut_in_memory(dataset: ImageDataset, policy: ViewPolicy, seed: int, ids: tf.Tensor, epochs: tf.Tensor) -> Cuts:
     """See `_cut_encoded`; by matrix products, of images that are kept decoded."""
-    views = policy.global_views + policy.local_views
-    uniforms = rng.view_uniforms(seed, epochs, ids, range(len(views)), view_ops.COLUMNS)
+    views = policy.views
+    uniforms = rng.view_uniforms(seed, epochs, ids, range(len(views)), view_ops.columns(policy))
     images = tf.gather(tf.constant(dataset.images), ids)
     sides = tf.shape(images, tf.int64)[1:3]
     boxes = families.crop_boxes(uniforms, sides[:1], sides[1:], views)
     flips = view_ops.flips(uniforms, views)
     planes, first = [], 0
-    for group in filter(None, (policy.global_views, policy.local_views)):
+    for group in policy.groups.values():
         part = slice(first, first + len(group))
         planes.append(_resized(images, boxes[:, part], flips[:, part], group[0]))
         first += len(group)
@@ -50,16 +50,15 @@ def _cut_in_memory(dataset: ImageDataset, policy: ViewPolicy, seed: int, ids: tf
 
 
 def _cut_encoded(reader: Reader, policy: ViewPolicy, seed: int, ids: tf.Tensor, epochs: tf.Tensor) -> Cuts:
-    """Ids (bad ones replaced), labels, draws, boxes and, for global and local views, planes of the crops; by Pillow."""
-    views = policy.global_views + policy.local_views
-    groups = [group for group in (policy.global_views, policy.local_views) if group]
+    """Ids (bad ones replaced), labels, draws, boxes and, for each group of views, planes of the crops; by Pillow."""
+    views, groups, columns = policy.views, list(policy.groups.values()), view_ops.columns(policy)
     family = families.family_of(views)
 
     def numpy_cut(ids: np.ndarray, epochs: np.ndarray) -> list[np.ndarray]:
         found = [reader.read_or_replace(int(i), seed, int(e)) for i, e in zip(ids, epochs, strict=True)]
         ids, labels = (np.array([f[i] for f in found], np.int64) for i in (0, 2))
         images = [f[1] for f in found]
-        uniforms = rng.view_uniforms(seed, epochs, ids, range(len(views)), view_ops.COLUMNS)
+        uniforms = rng.view_uniforms(seed, epochs, ids, range(len(views)), columns)
         heights, widths = np.array([[image.height, image.width] for image in images], np.int64).T
         boxes = families.crop_boxes(uniforms, heights, widths, views)
         flips = view_ops.flips(uniforms, views)
@@ -76,7 +75,7 @@ def _cut_encoded(reader: Reader, policy: ViewPolicy, seed: int, ids: tf.Tensor, 
     ids, labels, uniforms, boxes, *parts = tf.numpy_function(numpy_cut, [ids, epochs], types)
     ids.set_shape([count])
     labels.set_shape([count])
-    uniforms.set_shape([count, len(views), len(view_ops.COLUMNS)])
+    uniforms.set_shape([count, len(views), len(columns)])
     boxes.set_shape([count, len(views), 4])
     planes = []
     for group, part in zip(groups, parts, strict=True):
@@ -90,13 +89,16 @@ def _finish(policy: ViewPolicy, cuts: Cuts, with_boxes: bool) -> Batch:
     ids, labels, uniforms, boxes, planes = cuts
     batch = {"id": ids, "label": labels}
     first = 0
-    for name, group, part in zip(("global", "local"), (policy.global_views, policy.local_views), planes, strict=False):
+    for (name, group), part in zip(policy.groups.items(), planes, strict=True):
         size, count = group[0].size, len(group)
         colour = view_ops.apply_colour(part, uniforms[:, first : first + count], group)
         batch[name] = tf.reshape(colour, [ids.shape[0], count, size, size, 3])
         first += count
+    if policy.jigsaw is not None:
+        drawn = uniforms[:, -1, -len(jigsaw.COLUMNS) :]
+        batch["patches"] = jigsaw.cut(batch["patches"][:, 0], drawn, policy.jigsaw)
     if with_boxes:
-        batch["boxes"] = boxes
+        batch["boxes"] = boxes[:, : len(policy.global_views) + len(policy.local_views)]
     return batch
 
 
@@ -146,7 +148,8 @@ def view_batches(
         max_bad_images: See `reader.Reader`.
     # Returns
         Dicts of `global` uint8 `[b, views, size, size, 3]`, `local` (likewise, if the policy has local views),
-        `id` and `label` int64 `[b]` (label -1: none), `boxes` int64 `[b, views, 4]` (top, left, height, width).
+        `patches` uint8 `[b, 9, size, size, 3]` (if it has a jigsaw), `id` and `label` int64 `[b]` (label -1: none),
+        `boxes` int64 `[b, views, 4]` (top, left, height, width).
     """
     steps = steps_per_epoch(dataset, batch_size)
     if num_shards < 1 or batch_size % num_shards:
@@ -156,7 +159,7 @@ def view_batches(
     if start_step < 0:
         raise ValueError(f"start_step is {start_step}: it must be at least 0")
     local_size = batch_size // num_shards
-    size = _chunk_size(policy.global_views + policy.local_views, local_size)
+    size = _chunk_size(policy.views, local_size)
     reader = Reader(dataset, max_bad_images)
 
     def chunk(start: tf.Tensor) -> Batch:

@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from larq_ssl.data import augment, crops
-from larq_ssl.data.families import family_of
+from larq_ssl.data import augment, crops, jigsaw, rand_augment
+from larq_ssl.data.families import Family, family_of
 from larq_ssl.data.rng import Op
-from larq_ssl.data.views import View
+from larq_ssl.data.views import View, ViewPolicy
 
-# Every draw of a view, in this order.
+# Every draw of a view, in this order; see `columns` for those that few policies have.
 COLUMNS = (
     *crops.COLUMNS,
     (Op.FLIP, 0),
@@ -22,6 +22,12 @@ COLUMNS = (
 )
 FLIP = len(crops.COLUMNS)
 _JITTER, _GREY, _BLUR, _SOLARISE = FLIP + 1, FLIP + 7, FLIP + 8, FLIP + 10
+
+
+def columns(policy: ViewPolicy) -> tuple[tuple[Op, int], ...]:
+    """The draws of each view of a policy: `COLUMNS`, then those of RandAugment and those of patches if it has any."""
+    settings = policy.global_views[0].rand_augment
+    return COLUMNS + (settings.columns if settings else ()) + (jigsaw.COLUMNS if policy.jigsaw else ())
 
 
 def _per_view(views: tuple[View, ...], field: str) -> np.ndarray:
@@ -67,6 +73,8 @@ def solarise_mask(uniforms: tf.Tensor, views: tuple[View, ...]) -> tf.Tensor:
 def changes_colour(views: tuple[View, ...]) -> bool:
     """Whether `apply_colour` does anything."""
     fields = ("jitter_probability", "grey_probability", "blur_probability", "solarise_probability")
+    if any(view.rand_augment for view in views):
+        return True
     return any(getattr(view, field) > 0.0 for view in views for field in fields)
 
 
@@ -83,6 +91,12 @@ def _parameters(uniforms: tf.Tensor, views: tuple[View, ...]) -> dict[str, tf.Te
         "sigma": sigma,
         "solarise": solarise_mask(uniforms, views),
     }
+    settings = views[0].rand_augment
+    if settings is not None:
+        first = len(COLUMNS)
+        table["op"], table["number"] = rand_augment.draw(
+            uniforms[:, :, first : first + len(settings.columns)], settings
+        )
     return {name: tf.reshape(x, [-1, *x.shape[2:]]) for name, x in table.items()}
 
 
@@ -92,14 +106,24 @@ def _apply(planes: tf.Tensor, drawn: dict[str, tf.Tensor], views: tuple[View, ..
     if any(view.jitter_probability > 0.0 for view in views):
         with_hue = any(view.jitter[3] > 0.0 for view in views)
         planes = ops.jitter(planes, drawn["order"], drawn["factors"], drawn["jitter"], with_hue)
-    if any(view.grey_probability > 0.0 for view in views):
-        planes = augment.on_subset(planes, drawn["grey"], lambda x, _: ops.grey(x))
+    grey_last = views[0].rand_augment is not None
+    if not grey_last:
+        planes = _grey(planes, drawn, views, ops)
     if any(view.blur_probability > 0.0 for view in views):
         sigma = drawn["sigma"]
         planes = augment.on_subset(planes, drawn["blur"], lambda x, i: ops.blur(x, tf.gather(sigma, i), views))
     if any(view.solarise_probability > 0.0 for view in views):
         planes = augment.on_subset(planes, drawn["solarise"], lambda x, _: ops.solarise(x))
+    if grey_last:
+        planes = rand_augment.rand_augment(planes, drawn["op"], drawn["number"])
+        planes = _grey(planes, drawn, views, ops)
     return ops.finish(planes)
+
+
+def _grey(planes: tf.Tensor, drawn: dict[str, tf.Tensor], views: tuple[View, ...], ops: Family) -> tf.Tensor:
+    if all(view.grey_probability == 0.0 for view in views):
+        return planes
+    return augment.on_subset(planes, drawn["grey"], lambda x, _: ops.grey(x))
 
 
 # Larger views are worked on one at a time: a few of them fill a core's cache.
@@ -109,11 +133,11 @@ _BATCHED_SIDE = 64
 def apply_colour(
     planes: tf.Tensor, uniforms: tf.Tensor, views: tuple[View, ...], one_by_one: bool | None = None
 ) -> tf.Tensor:
-    """Jitter, grey, blur and solarise.
+    """Jitter, grey, blur, solarise, RandAugment.
 
     # Arguments
         planes: Float32 `[3, n * views, size, size]`, see `augment`.
-        uniforms: Float64 `[n, views, len(COLUMNS)]`.
+        uniforms: Float64 `[n, views, at least len(COLUMNS)]`, with the draws of RandAugment behind those.
         one_by_one: Whether views are worked on singly: the same pixels, faster for large views.
     # Returns
         uint8 `[n * views, size, size, 3]`.
@@ -121,6 +145,7 @@ def apply_colour(
     if not changes_colour(views):
         return augment.from_planes(planes)
     size = views[0].size
+    planes = tf.ensure_shape(planes, [3, None, size, size])
     drawn = _parameters(uniforms, views)
     if not (size > _BATCHED_SIDE if one_by_one is None else one_by_one):
         return augment.from_planes(_apply(planes, drawn, views))

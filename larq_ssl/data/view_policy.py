@@ -2,6 +2,9 @@
 
 import dataclasses
 
+from larq_ssl.data.jigsaw import Jigsaw
+from larq_ssl.data.rand_augment import RandAugment
+
 INTERPOLATIONS = ("bilinear", "bicubic")
 FAMILIES = ("torchvision", "simclr", "byol")
 """Whose ops: Pillow's, as torchvision uses them; those of SimCLR's released code; those of BYOL's."""
@@ -28,6 +31,8 @@ class View:
         blur_sigma: Range of the Gaussian's standard deviation in pixels.
         family: A member of `FAMILIES`: how crops are drawn and resized, and what the colour ops and the blur are. The
             same numbers give other views in each: see `crops` and `augment`, `crops_tf` and `augment_tf`.
+        rand_augment: Further ops, drawn anew for each view, in torchvision's family alone; `None`: none. Grey comes
+            after them, last of all.
     """
 
     size: int
@@ -42,6 +47,7 @@ class View:
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     solarise_probability: float = 0.0
     family: str = "torchvision"
+    rand_augment: RandAugment | None = None
 
     def __post_init__(self) -> None:
         if self.size < 1:
@@ -76,6 +82,10 @@ class View:
             raise ValueError(
                 f"crop_scale is {self.crop_scale}: family 'simclr' draws crops of less than {SMALLEST_SIMCLR_AREA} anew"
             )
+        if self.rand_augment is not None and self.family != "torchvision":
+            raise ValueError(f"rand_augment is {self.rand_augment}: family {self.family!r} has none, it must be None")
+        if self.rand_augment is not None and self.size < SMALLEST_SIDE:
+            raise ValueError(f"size is {self.size}: it must be at least {SMALLEST_SIDE} with RandAugment")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,12 +98,14 @@ class ViewPolicy:
         local_views: Views of another size (multi-crop), all of one size. They are numbered after the global views.
         alpha: Share of the pairs of two global views in the loss that the policy is published with, where a method
             compares views by pairs; `None`: all pairs count alike. See `larq_ssl.losses.view_pairs`.
+        jigsaw: Patches of one more crop, which is numbered last; `None`: none.
     """
 
     name: str
     global_views: tuple[View, ...]
     local_views: tuple[View, ...] = ()
     alpha: float | None = None
+    jigsaw: Jigsaw | None = None
 
     def __post_init__(self) -> None:
         if not self.global_views:
@@ -104,8 +116,32 @@ class ViewPolicy:
         families = {view.family for view in self.global_views + self.local_views}
         if len(families) > 1:
             raise ValueError(f"family is {' and '.join(sorted(families))}: all views of a policy must have the same")
+        if len({view.rand_augment for view in self.global_views + self.local_views}) > 1:
+            raise ValueError("rand_augment differs: all views of a policy must have the same")
+        if self.jigsaw is not None and families != {"torchvision"}:
+            raise ValueError(f"jigsaw is {self.jigsaw}: its crops are torchvision's, those of {self.name} are not")
         if self.alpha is not None and not 0.0 <= self.alpha <= 1.0:
             raise ValueError(f"alpha is {self.alpha}: it must lie in [0, 1]")
+
+    @property
+    def groups(self) -> dict[str, tuple[View, ...]]:
+        """The views in the order of their numbers, those of one size together, by what a batch calls them."""
+        crop: tuple[View, ...] = ()
+        if self.jigsaw is not None:
+            jigsaw = self.jigsaw
+            crop = (View(jigsaw.size, jigsaw.crop_scale, interpolation="bilinear", flip=jigsaw.flip),)
+        groups = {"global": self.global_views, "local": self.local_views, "patches": crop}
+        return {name: group for name, group in groups.items() if group}
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """All views in the order of their numbers, the crop of the patches last."""
+        return sum(self.groups.values(), ())
+
+    def with_jigsaw(self) -> "ViewPolicy":
+        """The same policy with patches of the size that fits, flipped as its views are; its own if it has any."""
+        first = self.global_views[0]
+        return dataclasses.replace(self, jigsaw=self.jigsaw or Jigsaw.for_views(first.size, first.flip))
 
     def first(self, count: int) -> "ViewPolicy":
         """The same policy with its first global views alone: the same pixels of these, and no work for the others.

@@ -1,10 +1,11 @@
 """View policies: which random views of an image a method is trained on, as data.
 
-The order of the ops is crop, flip, jitter, grey, blur, solarise, for every policy. (MoCo v2 flips last: the ops between
-are the same for an image and its mirror image, so the views are too.)
+The order of the ops is crop, flip, jitter, grey, blur, solarise, for every policy without RandAugment, and crop, flip,
+jitter, blur, solarise, RandAugment, grey for those with it. (MoCo v2 flips last: the ops between are the same for an
+image and its mirror image, so the views are too.)
 
-Policies by torchvision's ops are here, those with local views besides in `multi_crop_views`, and those of SimCLR, BYOL
-and MSBReg, by other ops (`View.family`), in `simclr_byol_views`.
+Policies by torchvision's ops are here, those with local views besides in `multi_crop_views`, those with RandAugment in
+`infomin_views`, and those of SimCLR, BYOL and MSBReg, by other ops (`View.family`), in `simclr_byol_views`.
 """
 
 import dataclasses
@@ -12,6 +13,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from larq_ssl.data.infomin_views import INFOMIN
 from larq_ssl.data.multi_crop_views import MULTI_CROPS
 from larq_ssl.data.simclr_byol_views import SIMCLR_BYOL
 from larq_ssl.data.view_policy import INTERPOLATIONS, MAX_BLUR_SIGMA, View, ViewPolicy
@@ -98,6 +100,7 @@ POLICIES: dict[str, Callable[[int], ViewPolicy]] = {
     "digits_plain": _digits_plain,
     "evaluation": _evaluation,
     **{name: functools.partial(crops.policy, name) for name, crops in MULTI_CROPS.items()},
+    **INFOMIN,
     **SIMCLR_BYOL,
 }
 

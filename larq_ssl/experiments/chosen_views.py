@@ -1,4 +1,4 @@
-"""The view policy that the flags of a command describe; those of `multi_crop_flags` where it has them."""
+"""The view policy that the flags of a command describe, also those of `multi_crop_flags` and `jigsaw_flags`."""
 
 from typing import Any
 
@@ -33,10 +33,14 @@ def policy(name: str) -> ViewPolicy:
     """The policy of that name with the numbers of the flags.
 
     # Raises
-        ValueError: If there is none, a number is out of its range, or is one of local views and the policy has none.
+        ValueError: If there is none, a number is out of its range, or is one of local views and the policy has none, or
+            it has patches that the command has no use for.
     """
     _check_local(views.policy(name, FLAGS.image_size))
-    return views.policy(name, FLAGS.image_size, **overrides())
+    chosen = views.policy(name, FLAGS.image_size, **overrides())
+    if "jigsaw" not in FLAGS and chosen.jigsaw is not None:
+        raise ValueError(f"The views {name!r} have jigsaw patches, which this command has no use for: take others.")
+    return chosen.with_jigsaw() if "jigsaw" in FLAGS and FLAGS.jigsaw else chosen
 
 
 def _check_local(plain: ViewPolicy) -> None:

@@ -1,7 +1,8 @@
 """What a view policy does to images: `python -m larq_ssl.experiments.views --policy=sslight [--dataset= --data_dir=]`.
 
-Writes a sheet of views (`sheet.png`), their numbers (`views.json`) and, where there are local views, the distribution
-of the pixel scale of global over local ones (`pixel_scale.png`). A training with the same `--seed` sees the same views.
+Writes a sheet of views (`sheet.png`), their numbers (`views.json`), one of patches where there are any (`patches.png`)
+and, where there are local views, the distribution of the pixel scale of global over local ones (`pixel_scale.png`).
+A training with the same `--seed` sees the same views.
 """
 
 import dataclasses
@@ -13,14 +14,16 @@ from absl import flags
 
 from larq_ssl.data import datasets, pipeline, pixel_scale
 from larq_ssl.data.datasets import ImageDataset
+from larq_ssl.data.jigsaw import PATCHES
 from larq_ssl.data.reader import Reader
 from larq_ssl.data.views import POLICIES, ViewPolicy
 from larq_ssl.evaluation import pictures
-from larq_ssl.experiments import chosen_views, common, multi_crop_flags
+from larq_ssl.experiments import chosen_views, common, jigsaw_flags, multi_crop_flags
 from larq_ssl.files import AlreadyExistsError, whole_folder, write_json
 
 FLAGS = flags.FLAGS
-flags.adopt_module_key_flags(multi_crop_flags)
+for module in (multi_crop_flags, jigsaw_flags):
+    flags.adopt_module_key_flags(module)
 
 _POLICY = flags.DEFINE_enum("policy", None, list(POLICIES), "View policy.", required=True)
 _DATASET = flags.DEFINE_string("dataset", "digits", "Images: digits (bundled), folder, or the name of a TFDS data set.")
@@ -60,14 +63,16 @@ def look_at(dataset: ImageDataset) -> Sample:
     return Sample(ids, heights, widths)
 
 
-def draw_sheet(file: pathlib.Path, policy: ViewPolicy, dataset: ImageDataset) -> None:
+def draw_sheets(folder: pathlib.Path, policy: ViewPolicy, dataset: ImageDataset) -> None:
     """The first images that a training sees."""
     count = min(_IMAGES.value, dataset.size)
     stream = pipeline.view_batches(dataset, policy, count, _SEED.value, boxes=True, max_bad_images=1.0)
     batch = {name: part.numpy() for name, part in next(iter(stream)).items()}
     images = (Reader(dataset, max_bad_images=1.0).read(int(i)) for i in batch["id"])
     originals = [np.asarray(image[0]) for image in images if image is not None]
-    pictures.view_sheet(file, batch["global"], batch.get("local"), originals, batch["boxes"])
+    pictures.view_sheet(folder / "sheet.png", batch["global"], batch.get("local"), originals, batch["boxes"])
+    if "patches" in batch:
+        pictures.view_sheet(folder / "patches.png", batch["patches"])
 
 
 def measure(policy: ViewPolicy, sample: Sample) -> np.ndarray:
@@ -86,6 +91,9 @@ def describe(policy: ViewPolicy) -> str:
             low, high = group[0].crop_scale or (1.0, 1.0)
             area = f"{low:g} to {high:g} of the image's area" if low < high else f"{high:g} of the image's area"
             parts.append(f"{len(group)} {name} of {group[0].size} px from {area}")
+    if policy.jigsaw is not None:
+        low, high = policy.jigsaw.crop_scale
+        parts.append(f"{PATCHES} patches of {policy.jigsaw.patch} px from {low:g} to {high:g} of the image's area")
     return f"{policy.name}: {', '.join(parts)}."
 
 
@@ -120,7 +128,7 @@ def main() -> int:
             "seed": _SEED.value,
         }
         with whole_folder(out) as folder:
-            draw_sheet(folder / "sheet.png", policy, dataset)
+            draw_sheets(folder, policy, dataset)
             if policy.local_views:
                 ratios = measure(policy, sample)
                 pictures.pixel_scale_ratios(folder / "pixel_scale.png", ratios, f"{policy.name} on {dataset.name}")

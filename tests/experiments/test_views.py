@@ -95,6 +95,21 @@ def test_global_views_alone_have_only_a_sheet(arguments, commands, tmp_path):
     assert "pixel_scale" not in json.loads((tmp_path / "out" / "views.json").read_text())
 
 
+@pytest.mark.parametrize("arguments", [("--policy=infomin_jigsaw",), ("--policy=digits", "--jigsaw")])
+def test_patches_have_a_sheet_of_their_own(arguments, commands, tmp_path):
+    lines = said(commands, *arguments, f"--out={tmp_path}/out", "--images=2", "--image_size=56")
+    assert contents(tmp_path / "out") == {"sheet.png", "patches.png", "views.json"}
+    assert lines[0].endswith(" of the image's area, 9 patches of 16 px from 0.6 to 1 of the image's area.")
+    policy = json.loads((tmp_path / "out" / "views.json").read_text())["policy"]
+    infomin = arguments[0] == "--policy=infomin_jigsaw"
+    assert policy["jigsaw"] == {"cell": 21, "patch": 16, "crop_scale": [0.6, 1.0], "flip": 0.5 if infomin else 0.0}
+    rand_augment = {"ops": 2, "magnitude": 10.0, "deviation": 0.5, "probability": 0.5}
+    assert [view["rand_augment"] for view in policy["global_views"]] == [rand_augment if infomin else None] * 2
+    # Two rows of nine patches.
+    with Image.open(tmp_path / "out" / "patches.png") as sheet:
+        assert 3 < sheet.width / sheet.height < 4.5
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
