@@ -61,6 +61,8 @@ def default_folder(experiment: str) -> pathlib.Path:
     variants = [FLAGS[name].value for name in _VARIANTS if name in FLAGS]
     if "alpha" in FLAGS:  # multi-crop, whose policies are what is compared
         variants.append(FLAGS.views)
+    if "jigsaw" in FLAGS and FLAGS.jigsaw:
+        variants.append("jigsaw")
     return pathlib.Path("runs") / experiment / "-".join([FLAGS.dataset, FLAGS.encoder, *variants])
 
 

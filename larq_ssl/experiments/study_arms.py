@@ -9,7 +9,7 @@ _OF_METHODS = {
     "s2bnn_guided": "S2-BNN guided",
 }
 _MULTI_CROP = {"dino": "DINO", "swav": "SwAV", "moco_star": "MoCo-v2*"}
-_OF_PAIRS = {"simclr": "SimCLR"}
+_OF_PAIRS = {"simclr": "SimCLR", "infomin": "InfoMin"}
 _BOOTSTRAP = {"byol": "BYOL", "msbreg": "MSBReg"}
 _OF_VIEWS = {"": "", "_baseline": " (baseline)", "_sslight": " (SSLight)"}
 METHODS = (

@@ -28,6 +28,8 @@ FLAGS = flags.FLAGS
 
 _SHEET_IMAGES = 8
 _LICENCES = {"digits": "Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, CC BY 4.0"}
+_EPOCH_COSINES = {"epoch_cosine": 0, "epoch_cosine_from_1": 1}
+"""Offsets of `schedules.EpochCosine`."""
 _UNKNOWN_LICENCE = "whose licence is not known here: see where they come from"
 
 
@@ -52,13 +54,13 @@ def learning_rate(data: Data) -> tf.keras.optimizers.schedules.LearningRateSched
         raise ValueError(f"--warmup_epochs must be 0 with --schedule={FLAGS.schedule}, got {FLAGS.warmup_epochs}.")
     if FLAGS.schedule == "cosine":
         return schedules.WarmupCosine(peak, FLAGS.min_lr, data.total_steps, warmup, FLAGS.warmup_lr)
-    for name in ("min_lr", "warmup_lr"):
-        if FLAGS[name].value:
-            raise ValueError(f"--{name}={FLAGS[name].value} needs --schedule=cosine, got --schedule={FLAGS.schedule}.")
-    if FLAGS.schedule == "epoch_cosine":
+    _refuse("warmup_lr", "cosine")
+    if FLAGS.schedule in _EPOCH_COSINES:
         if FLAGS.warmup_epochs != int(FLAGS.warmup_epochs):
-            raise ValueError(f"--warmup_epochs must be whole with epoch_cosine, got {FLAGS.warmup_epochs}.")
-        return schedules.EpochCosine(peak, epochs, steps, int(FLAGS.warmup_epochs))
+            raise ValueError(f"--warmup_epochs must be whole with {FLAGS.schedule}, got {FLAGS.warmup_epochs}.")
+        offset = _EPOCH_COSINES[FLAGS.schedule]
+        return schedules.EpochCosine(peak, epochs, steps, int(FLAGS.warmup_epochs), final=FLAGS.min_lr, offset=offset)
+    _refuse("min_lr", "cosine or epoch_cosine")
     if FLAGS.schedule == "simclr":
         # An epoch here is whole batches: what is over is not seen, and so not counted.
         warmup, total = schedules.simclr_steps(steps * FLAGS.batch_size, FLAGS.batch_size, epochs, FLAGS.warmup_epochs)
@@ -67,6 +69,12 @@ def learning_rate(data: Data) -> tf.keras.optimizers.schedules.LearningRateSched
         return schedules.LinearDecay(peak, epochs, steps)
     boundaries = [round(data.total_steps * share) for share in (0.6, 0.8)] if FLAGS.schedule == "step" else []
     return schedules.StepDecay(peak, boundaries)
+
+
+def _refuse(name: str, wanted: str) -> None:
+    """Raises a `ValueError` if a flag has a value, of which the schedule has no use."""
+    if FLAGS[name].value:
+        raise ValueError(f"--{name}={FLAGS[name].value} needs --schedule={wanted}, got --schedule={FLAGS.schedule}.")
 
 
 def weight_decay(data: Data) -> float | schedules.Schedule | None:

@@ -50,10 +50,11 @@ flags.DEFINE_float("lr", None, "Peak learning rate.", 0)
 flags.DEFINE_enum(
     "schedule",
     None,
-    ["cosine", "epoch_cosine", "linear", "simclr", "step", "constant"],
-    "Of the learning rate. simclr: a cosine after a warm-up that begins at 0, over one step more than there are.",
+    ["cosine", "epoch_cosine", "epoch_cosine_from_1", "linear", "simclr", "step", "constant"],
+    "Of the learning rate. Those of epochs change once per epoch, counted from 0 or from 1; simclr: a cosine after a "
+    "warm-up that begins at 0, over one step more than there are.",
 )
-flags.DEFINE_float("min_lr", 0.0, "Learning rate at the end of --schedule=cosine.", 0)
+flags.DEFINE_float("min_lr", 0.0, "Learning rate at the end of a cosine, but for simclr.", 0)
 flags.DEFINE_float("warmup_epochs", 0.0, "Epochs in which the learning rate rises.", 0)
 flags.DEFINE_float("warmup_lr", 0.0, "Learning rate from which it rises, with --schedule=cosine.", 0)
 flags.DEFINE_float("weight_decay", None, "Weight decay; by default none, or the one of the LARS preset.", 0)

@@ -7,7 +7,7 @@ ROOT = pathlib.Path(__file__).parents[2] / "experiments" / "recipes"
 FILES = sorted(ROOT.rglob("*.flags"))
 NAMES = [file.relative_to(ROOT).with_suffix("").as_posix() for file in FILES]
 
-COMMANDS = ("bssl", "byol", "dino", "moco", "moco_star", "msbreg", "s2bnn", "simclr", "swav")
+COMMANDS = ("bssl", "byol", "dino", "infomin", "moco", "moco_star", "msbreg", "s2bnn", "simclr", "swav")
 
 SWITCHES = ("train_teacher_head", "feature_source", "feature_scale", "teacher_batch_norm")
 

@@ -65,6 +65,7 @@ def test_the_recipe_comes_before_what_is_typed():
         ("moco", ["--stage=1"], "digits/moco"),
         ("dino", [], "digits/dino"),
         ("moco_star", ["--stage=2"], "digits/moco_star_stage2"),
+        ("infomin", ["--stage=1"], "digits/infomin_stage1"),
         # There is none of one stage.
         ("swav", ["--one_stage"], "digits/swav"),
         ("swav", ["--dataset=folder"], None),

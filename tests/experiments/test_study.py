@@ -75,7 +75,9 @@ def test_methods_with_multi_crop_train_float_and_binary_networks_without_a_teach
         assert others == [f"--workdir=out/seed1/{name}", "--seed=1"]
 
 
-@pytest.mark.parametrize(("method", "title"), [("simclr", "SimCLR"), ("byol", "BYOL"), ("msbreg", "MSBReg")])
+@pytest.mark.parametrize(
+    ("method", "title"), [("simclr", "SimCLR"), ("infomin", "InfoMin"), ("byol", "BYOL"), ("msbreg", "MSBReg")]
+)
 def test_a_method_of_its_own_has_all_arms_and_no_teacher(commands, method, title):
     arms = told(commands, f"--methods={method}", "--arms=float,stage1,stage2,one_stage", "--recipes=cifar10")
     assert [arm[:2] for arm in arms] == [
