@@ -68,11 +68,14 @@ class KeyQueue(tf.keras.layers.Layer):
             raise ValueError(f"size of the queue must be a multiple of the batch {batch}, got {self.size}.")
         count = tf.shape(keys, tf.int64)[0]
         if batch is None:
-            tf.debugging.assert_equal(
+            fits = tf.debugging.assert_equal(
                 self.size % count,
                 tf.zeros([], tf.int64),
                 f"size of the queue ({self.size}) % batch must be 0.",
             )
+            # Nothing else orders the check before the write, which has a worse message.
+            with tf.control_dependencies([] if fits is None else [fits]):
+                count = tf.identity(count)
         start = tf.identity(self.pointer)
         self.keys[start : start + count].assign(keys)
         self.pointer.assign((start + count) % self.size)
