@@ -7,6 +7,8 @@ from larq_ssl.losses.distillation import DistillationCrossEntropy, distillation_
 from larq_ssl.losses.feature_similarity import FeatureSimilarity, feature_similarity
 from larq_ssl.losses.info_nce import InfoNCE, info_nce, info_nce_logits, info_nce_of_logits
 from larq_ssl.losses.joint_classifier import JointClassifierKL, joint_classifier_kl
+from larq_ssl.losses.knowledge_distillation import KnowledgeDistillation, knowledge_distillation
+from larq_ssl.losses.label_cross_entropy import LabelCrossEntropy, label_cross_entropy
 from larq_ssl.losses.msbreg import BrownianLoss, CentroidLoss, brownian_loss, centroid_loss
 from larq_ssl.losses.nt_xent import NTXent, between_views, nt_xent, nt_xent_logits, nt_xent_of_logits
 from larq_ssl.losses.singular_values import SingularValueLoss, embedding_rows, singular_value_loss
@@ -24,6 +26,8 @@ __all__ = [
     "FeatureSimilarity",
     "InfoNCE",
     "JointClassifierKL",
+    "KnowledgeDistillation",
+    "LabelCrossEntropy",
     "NTXent",
     "SingularValueLoss",
     "SwAVCrossEntropy",
@@ -42,6 +46,8 @@ __all__ = [
     "info_nce_logits",
     "info_nce_of_logits",
     "joint_classifier_kl",
+    "knowledge_distillation",
+    "label_cross_entropy",
     "mean_uniformity",
     "nt_xent",
     "nt_xent_logits",

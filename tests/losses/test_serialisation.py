@@ -20,12 +20,19 @@ LOSSES = [
     losses.SingularValueLoss(2, "cov", "view"),
     losses.Alignment(1.5),
     losses.Uniformity(3.0),
+    losses.LabelCrossEntropy(0.1),
+    losses.KnowledgeDistillation(0.5, 0.3),
 ]
 ROWS = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
 
 
 def _truth_and_prediction(loss):
-    """What a loss takes: a pair of tensors as truth where it needs a queue or a centre."""
+    """What a loss takes: a pair of tensors as truth where it needs a queue, a centre or labels."""
+    labels = np.array([1, -1, 4, 0])
+    if isinstance(loss, losses.LabelCrossEntropy):
+        return labels, ROWS[1]
+    if isinstance(loss, losses.KnowledgeDistillation):
+        return (ROWS[0], labels), ROWS[1]
     if isinstance(loss, losses.InfoNCE):
         return (ROWS[0], ROWS[2]), ROWS[1]
     if isinstance(loss, losses.DINOCrossEntropy):
@@ -61,10 +68,13 @@ def test_round_trip(loss):
         lambda first, second: losses.singular_value_loss(losses.embedding_rows(second, 1)[:, :3]) + first[0, 0],
         losses.alignment,
         losses.mean_uniformity,
+        losses.knowledge_distillation,
+        lambda first, second: losses.label_cross_entropy(tf.argmax(first, axis=-1), second, 0.1),
     ],
     ids=[
         *("joint_classifier_kl", "feature_similarity", "distillation", "info_nce", "dino", "swav", "nt_xent"),
         *("byol", "centroid", "centroid_to_centroid", "brownian", "singular_values", "alignment", "uniformity"),
+        *("knowledge_distillation", "label_cross_entropy"),
     ],
 )
 def test_in_a_graph_with_unknown_shapes(function):
