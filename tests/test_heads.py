@@ -159,7 +159,7 @@ def test_initialisers(initializer, kernel_std, bias_std):
         ((0, [4], 4), "input_dim .* 0"),
         ((4, [4], 0), "output_dim .* 0"),
         ((4, [4, -1], 4), r"hidden_dims .* \(4, -1\)"),
-        ((4, [4], 4, "he"), "kernel_initializer .* kaiming, pytorch, lecun, normal_0.01, normal_0.02, got 'he'"),
+        ((4, [4], 4, "he"), "kernel_initializer .* lecun, normal_0.01, normal_0.02, zeros, got 'he'"),
         ((4, [4], 4, "kaiming", False, False, True, "tanh"), "activation must be one of relu, gelu, got 'tanh'"),
         ((4, [4], 4, "kaiming", False, False, True, "relu", 0), "last_layer must be positive, got 0"),
         ((4, [4], 4, "kaiming", False, False, True, "relu", 3, 1), "free_gain must be True or False, got 1"),

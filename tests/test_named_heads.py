@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from larq_ssl.heads import byol_head, dino_head, first_layers, mlp_head, simclr_head
+from larq_ssl.heads import byol_head, dino_head, first_layers, linear_classifier, mlp_head, simclr_head
 from larq_ssl.roles import Role, variable_roles
 from tests import golden
 from tests.comparing import assert_near
@@ -142,3 +142,27 @@ def test_norms_of_heads_are_what_they_are_called(norm):
         dense.bias.assign(dense.bias + 1.0)
         again = tf.keras.Model(head.inputs, head.get_layer("relu1").input)(inputs).numpy()
         np.testing.assert_allclose(again, 2 * hidden + 1, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("initializer", ["zeros", "pytorch"])
+def test_a_classifier_has_the_role_of_a_last_layer(initializer):
+    tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    classifier = linear_classifier("classifier", 300, 7, initializer)
+    assert [role for _, role in variable_roles(classifier)] == [Role.LAST_LAYER, Role.BIAS]
+    assert classifier(np.ones([2, 300], np.float32)).dtype == tf.float32
+    kernel, bias = (weight.numpy() for weight in classifier.weights)
+    if initializer == "zeros":
+        assert not kernel.any()
+        assert not bias.any()
+    else:
+        assert kernel.std() == pytest.approx((3 * 300) ** -0.5, rel=0.05)
+        assert np.abs(bias).max() > 0
+
+
+def test_first_layers_may_have_statistics_of_all_replicas():
+    head = simclr_head("head", 6)
+    for count in (1, 3):
+        for synchronized in (False, True):
+            part = first_layers(head, count, "part", synchronized)
+            norms = [layer for layer in part.layers if layer.name.startswith("bn")]
+            assert [layer.synchronized for layer in norms] == [synchronized] * count

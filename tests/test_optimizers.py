@@ -456,8 +456,10 @@ _ALL = _MATRICES | {"bias", "norm", "threshold", "slope"}
 # Weight decay by default, roles that are decayed and, of LARS, those that are scaled.
 GROUPS = {
     "adam": (0.0, _ALL, None),
+    "adam_reactnet": (0.0, {"kernel", "depthwise", "threshold"}, None),
     "adamw": (0.0, _MATRICES, None),
     "sgd": (0.0, _ALL, None),
+    "sgd_nesterov": (0.0, _ALL, None),
     "lars_burn": (1e-6, _MATRICES | {"slope"}, _MATRICES | {"slope"}),
     "lars_simclr": (1e-4, _MATRICES - {"last_layer"}, _MATRICES - {"last_layer"}),
     "lars_dino": (1e-6, _MATRICES, _MATRICES),
@@ -492,6 +494,54 @@ def test_decay_and_trust_of_each_role(name, role):
     if scaled is not None:
         once, twice = moved([4.0, -3.0], 0.0), moved([8.0, -6.0], 0.0)
         np.testing.assert_allclose(twice, once * (1 if role in scaled else 2), rtol=1e-5)
+
+
+def test_nesterov_by_its_name_is_the_released_one():
+    arrays = golden.load("o5_optim")
+    optimizer = build_optimizer("sgd_nesterov", 1.0, momentum=float(arrays["hyper/momentum"]))
+    initial, gradients = ({name: arrays[f"{part}/{name}"] for name in PARAMETERS} for part in ("init", "grads"))
+    history = _run(optimizer, PARAMETERS, initial, gradients, arrays["lr"])
+    for name in PARAMETERS:
+        np.testing.assert_allclose(history[name], arrays[f"sgd_nesterov/{name}"], atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("in_graph", [True, False], ids=["graph", "eager"])
+@pytest.mark.parametrize("name", [*OPTIMIZERS, "sgd_nesterov"])
+def test_a_factor_of_the_rate_is_another_rate(name, in_graph):
+    """As two optimizers, each with the variables of a rate; equal names do not matter."""
+    rates, factor = [0.3, 0.2, 0.0, 0.1], 5.0
+    rng = np.random.default_rng(0)
+    gradients, start = rng.normal(size=(4, 2, 3)).astype(np.float32), rng.normal(size=(2, 3)).astype(np.float32)
+
+    def optimizer():
+        return OPTIMIZERS[name]() if name in OPTIMIZERS else build_optimizer(name, 1.0, 0.1)
+
+    together, variables = optimizer(), [tf.Variable(row, name="kernel") for row in start]
+    together.set_roles((variable, Role.KERNEL) for variable in variables)
+    optimizers.assign_rate(tf.keras.mixed_precision.LossScaleOptimizer(together), variables[1:], factor)
+    alone = [optimizer(), optimizer()]
+    copies = [tf.Variable(row) for row in start]
+    for own, variable in zip(alone, copies, strict=True):
+        own.set_roles([(variable, Role.KERNEL)])
+
+    def step(values):
+        together.apply_gradients(zip(tf.unstack(values), variables, strict=True))
+        for own, value, variable in zip(alone, tf.unstack(values), copies, strict=True):
+            own.apply_gradients([(value, variable)])
+
+    step = tf.function(step) if in_graph else step
+    for rate, values in zip(rates, gradients, strict=True):
+        together.learning_rate, alone[0].learning_rate, alone[1].learning_rate = rate, rate, factor * rate
+        step(tf.constant(values))
+        for variable, copy in zip(variables, copies, strict=True):
+            np.testing.assert_allclose(variable, copy, rtol=1e-5, atol=1e-6)
+    assert np.abs(variables[1].numpy() - start[1]).max() > 2 * np.abs(variables[0].numpy() - start[0]).max() > 0
+
+
+@pytest.mark.parametrize("factor", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_factor_of_the_rate_is_positive(factor):
+    with pytest.raises(ValueError, match="factor of a learning rate must be positive and finite"):
+        SGD(0.1).set_rate([], factor)
 
 
 def test_the_lars_of_swav_does_nothing_without_gradient():

@@ -84,6 +84,16 @@ def test_cosine_of_epochs_that_count_from_1():
     assert float(schedule(1000)) == np.float32(3e-5)
 
 
+def test_a_cosine_of_epochs_may_end_above_zero():
+    epochs, steps, final = 4, 3, 0.2
+    schedule = schedules.EpochCosine(1.0, epochs, steps, final=final)
+    values = _values(schedule, range(epochs * steps)).reshape(epochs, steps)
+    expected = final + (1 - final) * (1 + np.cos(np.pi * np.arange(epochs) / epochs)) / 2
+    np.testing.assert_allclose(values, np.tile(expected[:, None], steps), rtol=1e-12)
+    with pytest.raises(ValueError, match="final of a schedule must be finite and not negative, got -1"):
+        schedules.EpochCosine(1.0, epochs, steps, final=-1)
+
+
 @pytest.mark.parametrize(
     ("key", "start", "final", "warmup"),
     [("50_100", 0.04, 0.07, 50), ("30_100", 0.04, 0.07, 30), ("default", 0.04, 0.04, 0)],

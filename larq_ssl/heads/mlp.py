@@ -11,7 +11,7 @@ from larq_ssl import layers
 from larq_ssl.heads.spec import HeadSpec
 from larq_ssl.roles import Role
 
-INITIALIZERS = ("kaiming", "pytorch", "lecun", "normal_0.01", "normal_0.02")
+INITIALIZERS = ("kaiming", "pytorch", "lecun", "normal_0.01", "normal_0.02", "zeros")
 
 
 def mlp_head(
@@ -47,7 +47,8 @@ def mlp_head(
             standardised (`larq_ssl.layers.StandardisedDense`), and no norm follows; `none`.
         kernel_initializer: `kaiming`: normal with deviation sqrt(2 / inputs), biases 0. `pytorch`: kernels
             and biases uniform within 1 / sqrt(inputs). `lecun`: normal with deviation 1 / sqrt(inputs), cut off at two
-            of them, biases 0. `normal_0.01`, `normal_0.02`: normal with that deviation, biases 0.
+            of them, biases 0. `normal_0.01`, `normal_0.02`: normal with that deviation, biases 0. `zeros`: nothing but
+            zeros, for a layer that nothing but a loss follows.
         synchronized: Whether batch norm takes its statistics over all replicas.
         output_relu: Whether a ReLU follows the last dense layer.
         output_bias: Whether the last dense layer has a bias; prototypes, which are directions, have none.
@@ -55,7 +56,8 @@ def mlp_head(
         last_layer: So many outputs of a `WeightNormDense` on the unit row of the last dense layer's outputs, or `None`.
         free_gain: Whether the gains of that layer are trained; otherwise its outputs are cosines.
         output_role: What the kernel of the last dense layer is for the optimizer: `kernel`; `last_layer`, as that of a
-            classifier that SimCLR's LARS leaves alone; or `prototypes`, which are float32 under any precision policy.
+            classifier that SimCLR's LARS leaves alone; or `prototypes`. The last two are float32 under any precision
+            policy.
         output_norm: Whether a batch norm without shift follows the last dense layer, which then has no bias.
     # Returns
         A built model `[batch, input_dim] -> [batch, output]`, whose attribute `spec` is its `HeadSpec`.
@@ -120,8 +122,8 @@ def _add_output(
 ) -> None:
     index = len(spec.hidden_dims) + 1
     role = Role(spec.output_role)
-    # What is done with the scores of prototypes divides them by a small number.
-    dtype = "float32" if role is Role.PROTOTYPES else None
+    # What is done with scores and logits divides them by a small number.
+    dtype = None if role is Role.KERNEL else "float32"
     use_bias = spec.output_bias and not spec.output_norm
     last = _dense(f"dense{index}", inputs, outputs, initializer, use_bias, dtype)
     last.kernel_role = role
@@ -135,12 +137,12 @@ def _add_output(
         model.add(layers.WeightNormDense(spec.last_layer, spec.free_gain, name="last_layer"))
 
 
-def build_head(spec: HeadSpec) -> tf.keras.Sequential:
+def build_head(spec: HeadSpec, synchronized: bool = False) -> tf.keras.Sequential:
     """The head that a spec describes, with fresh weights."""
-    return mlp_head(**dataclasses.asdict(spec))
+    return mlp_head(**dataclasses.asdict(spec), synchronized=synchronized)
 
 
-def first_layers(head: tf.keras.Sequential, count: int, name: str) -> tf.keras.Sequential:
+def first_layers(head: tf.keras.Sequential, count: int, name: str, synchronized: bool = False) -> tf.keras.Sequential:
     """A head of its own with the first layers of another one, from which a classifier can be fine-tuned.
 
     A layer is a dense one with its norm and activation; the last of a head may have neither.
@@ -149,6 +151,7 @@ def first_layers(head: tf.keras.Sequential, count: int, name: str) -> tf.keras.S
         head: Of `mlp_head`.
         count: Number of its layers, at least 1; all of them make a copy of the head.
         name: Name of the new head.
+        synchronized: Whether its batch norm takes its statistics over all replicas.
     # Returns
         A head with copies of their weights.
     # Raises
@@ -158,11 +161,10 @@ def first_layers(head: tf.keras.Sequential, count: int, name: str) -> tf.keras.S
           a middle layer
     """
     spec: HeadSpec = head.spec
-    depth = len(spec.hidden_dims) + (spec.output_dim is not None)
-    if not 1 <= count <= depth:
-        raise ValueError(f"count must be in [1, {depth}], the layers of {head.name}, got {count}.")
-    cut = {} if count == depth else {"hidden_dims": spec.hidden_dims[:count], **_NO_OUTPUT}
-    result = build_head(dataclasses.replace(spec, name=name, **cut))
+    if not 1 <= count <= spec.depth:
+        raise ValueError(f"count must be in [1, {spec.depth}], the layers of {head.name}, got {count}.")
+    cut = {} if count == spec.depth else {"hidden_dims": spec.hidden_dims[:count], **_NO_OUTPUT}
+    result = build_head(dataclasses.replace(spec, name=name, **cut), synchronized)
     for layer in result.layers:
         layer.set_weights(head.get_layer(layer.name).get_weights())
     return result
@@ -199,4 +201,6 @@ def _initializers(
         return tf.keras.initializers.TruncatedNormal(stddev=1 / math.sqrt(inputs)), zeros
     if name in ("normal_0.01", "normal_0.02"):
         return tf.keras.initializers.RandomNormal(stddev=float(name.removeprefix("normal_"))), zeros
+    if name == "zeros":
+        return zeros, zeros
     raise ValueError(f"kernel_initializer must be one of {', '.join(INITIALIZERS)}, got {name!r}.")

@@ -146,3 +146,31 @@ def prototypes(name: str, input_dim: int, count: int, kernel_initializer: str = 
         output_bias=False,
         output_role=Role.PROTOTYPES.value,
     )
+
+
+def linear_classifier(
+    name: str, input_dim: int, classes: int, kernel_initializer: str = "pytorch"
+) -> tf.keras.Sequential:
+    """A linear classifier, whose kernel has the role of a last layer.
+
+    SimCLR's LARS does not scale that role and leaves its decay to the loss; to most others it is a kernel.
+
+    # Arguments
+        name: Name of the model.
+        input_dim: Length of what goes in.
+        classes: Number of logits.
+        kernel_initializer: See `mlp_head`; SimCLR fine-tunes from `zeros`.
+    # Returns
+        A built model `[batch, input_dim] -> [batch, classes]`: logits, float32 under any precision policy.
+    # Raises
+        ValueError: If a width is not positive or the initializer is unknown.
+    """
+    return mlp_head(
+        name,
+        input_dim,
+        (),
+        classes,
+        norm="none",
+        kernel_initializer=kernel_initializer,
+        output_role=Role.LAST_LAYER.value,
+    )

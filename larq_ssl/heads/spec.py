@@ -26,6 +26,11 @@ class HeadSpec:
     output_role: str = Role.KERNEL.value
     output_norm: bool = False
 
+    @property
+    def depth(self) -> int:
+        """Number of layers: dense ones with their norm and activation."""
+        return len(self.hidden_dims) + (self.output_dim is not None)
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden_dims", tuple(self.hidden_dims))
         for argument in ("input_dim", "output_dim", "last_layer"):

@@ -19,6 +19,8 @@ MATRIX_ROLES: frozenset[Role] = frozenset({Role.KERNEL, Role.DEPTHWISE, Role.PRO
 Schedule: TypeAlias = tf.keras.optimizers.schedules.LearningRateSchedule
 State: TypeAlias = Mapping[str, tf.Tensor]
 
+_RATES = ("lr_t", "rate")
+
 
 class RoleOptimizer(tf.keras.optimizers.legacy.Optimizer):
     """Base of the optimizers: what happens to a variable depends on its role, never on its name or shape.
@@ -53,6 +55,7 @@ class RoleOptimizer(tf.keras.optimizers.legacy.Optimizer):
         self.weight_decay = weight_decay
         self.decay_roles = frozenset(Role(role) for role in decay_roles)
         self._roles: dict[str, Role] = {}
+        self._rates: dict[str, float] = {}
 
     def set_roles(self, pairs: Iterable[tuple[tf.Variable, Role]]) -> None:
         """Says what each variable is, in addition to what was said before.
@@ -62,6 +65,19 @@ class RoleOptimizer(tf.keras.optimizers.legacy.Optimizer):
         """
         for variable, role in pairs:
             self._roles[_var_key(variable)] = Role(role)
+
+    def set_rate(self, variables: Iterable[tf.Variable], factor: float) -> None:
+        """Multiplies the learning rate of these variables by a factor, whatever the schedule says.
+
+        # Arguments
+            variables: Of the models that the optimizer updates.
+            factor: Positive; as the roles, no part of the optimizer's configuration.
+        # Raises
+            ValueError: If the factor is not positive.
+        """
+        if not 0 < factor < float("inf"):
+            raise ValueError(f"factor of a learning rate must be positive and finite, got {factor}.")
+        self._rates |= {_var_key(variable): factor for variable in variables}
 
     def role(self, variable: tf.Variable) -> Role:
         """The role of a variable.
@@ -98,7 +114,12 @@ class RoleOptimizer(tf.keras.optimizers.legacy.Optimizer):
 
     def _state(self, variable: tf.Variable, apply_state: Mapping | None) -> State:
         key = variable.device, variable.dtype.base_dtype
-        return (apply_state or {}).get(key) or self._fallback_apply_state(*key)
+        state = (apply_state or {}).get(key) or self._fallback_apply_state(*key)
+        factor = self._rates.get(_var_key(variable), 1.0)
+        if factor == 1:
+            return state
+        # What an optimizer makes of the rate is proportional to it.
+        return {**state, **{name: factor * state[name] for name in _RATES if name in state}}
 
     def _decays(self, variable: tf.Variable) -> bool:
         """Whether this variable is decayed: known when the graph is made, so that no decay costs nothing."""
@@ -136,10 +157,29 @@ def assign_roles(optimizer: tf.keras.optimizers.legacy.Optimizer, pairs: Iterabl
     # Raises
         TypeError: If it is another optimizer.
     """
+    _inner(optimizer).set_roles(pairs)
+
+
+def assign_rate(
+    optimizer: tf.keras.optimizers.legacy.Optimizer, variables: Iterable[tf.Variable], factor: float
+) -> None:
+    """Multiplies the learning rate of the variables, through a loss-scaling wrapper if there is one.
+
+    # Arguments
+        optimizer: A `RoleOptimizer`, or a `LossScaleOptimizer` around one.
+        variables, factor: See `RoleOptimizer.set_rate`.
+    # Raises
+        TypeError: If it is another optimizer.
+        ValueError: If the factor is not positive.
+    """
+    _inner(optimizer).set_rate(variables, factor)
+
+
+def _inner(optimizer: tf.keras.optimizers.legacy.Optimizer) -> RoleOptimizer:
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     if not isinstance(inner, RoleOptimizer):
         raise TypeError(f"optimizer must be one of larq_ssl.optimizers, got {type(inner).__name__}.")
-    inner.set_roles(pairs)
+    return inner
 
 
 def check_range(name: str, value: float, low: float, high: float = float("inf")) -> None:

@@ -32,6 +32,7 @@ class EpochCosine(Schedule):
     # References
         - Momentum Contrast (He et al., 2020), without warm-up; BSSL (released code), 10 epochs of warm-up
         - InfoMin (Tian et al., 2020), released code: offset 1, a thousandth of `base` as `final`
+        - SSLight, released code: fine-tuning to 1e-6
     """
 
     arguments = ("base", "epochs", "steps_per_epoch", "warmup_epochs", "warmup_ratio", "final", "offset")
