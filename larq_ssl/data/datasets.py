@@ -5,6 +5,7 @@ import functools
 import hashlib
 from collections.abc import Callable
 from concurrent import futures
+from typing import Any
 
 import numpy as np
 from absl import logging
@@ -32,6 +33,7 @@ class ImageDataset:
         targets: Labels int64 `[size]`, -1 where there is none; `None` if only `read` knows them.
         describe: Names the image of an index in messages.
         images: All images decoded, uint8 `[size, height, width, 3]`, if they are kept in memory.
+        file_name: Name of the file of an index, without folders; `None` where images have none.
     """
 
     name: str
@@ -44,6 +46,7 @@ class ImageDataset:
     targets: np.ndarray | None = None
     describe: Callable[[int], str] = str
     images: np.ndarray | None = None
+    file_name: Callable[[int], str] | None = None
 
     @property
     def image_shape(self) -> tuple[int, int] | None:
@@ -83,15 +86,41 @@ class ImageDataset:
     def subset(self, indices: np.ndarray, note: str) -> "ImageDataset":
         """Only the images of `indices`, in that order, numbered anew; `note` enters the fingerprint."""
         indices = np.asarray(indices, np.int64)
-        read, describe = self.read, self.describe
+        read, describe, file_name = self.read, self.describe, self.file_name
+        # Labels that only the records know stay there, until somebody asks for them.
+        known = self.targets is not None or "_labels" in vars(self)
         return dataclasses.replace(
             self,
             size=len(indices),
             read=None if read is None else lambda i: read(int(indices[i])),
-            targets=self.labels()[indices],
+            targets=self.labels()[indices] if known else None,
             describe=lambda i: describe(int(indices[i])),
             images=None if self.images is None else self.images[indices],
+            file_name=None if file_name is None else lambda i: file_name(int(indices[i])),
             fingerprint=fingerprint(self.fingerprint, note, indices.tobytes()),
+        )
+
+    def relabelled(
+        self, rule: Callable[[np.ndarray, np.ndarray], np.ndarray], class_names: tuple[str, ...] | None = None
+    ) -> "ImageDataset":
+        """The same images with other labels; their fingerprint is for the caller to change, if it has to.
+
+        # Arguments
+            rule: Given indices and labels, two arrays of one length, returns the new labels.
+            class_names: Names of the new labels; `None` if they stay.
+        """
+        read = self.read
+        names: dict[str, Any] = {} if class_names is None else {"classes": len(class_names), "class_names": class_names}
+
+        def read_anew(index: int) -> tuple[bytes, int]:
+            data, label = read(index)  # type: ignore[misc]  # only called where there is one
+            return data, int(rule(np.array([index]), np.array([label]))[0])
+
+        return dataclasses.replace(
+            self,
+            read=None if read is None else read_anew,
+            targets=None if self.targets is None else rule(np.arange(self.size), self.targets),
+            **names,
         )
 
 
@@ -143,9 +172,9 @@ def _random_order(labels: np.ndarray, seed: int) -> np.ndarray:
     return order[np.lexsort((draws[order], rank))]
 
 
-def _balanced_order(labels: np.ndarray, seed: int) -> np.ndarray:
+def balanced_order(labels: np.ndarray, seed: int, draw: int = 1) -> np.ndarray:
     """All indices, so ordered that every beginning has equally many of each class (as far as there are so many)."""
-    draws = rng.bits(seed, 0, np.arange(len(labels), dtype=np.int64), 0, int(rng.Op.SUBSET), 1)
+    draws = rng.bits(seed, 0, np.arange(len(labels), dtype=np.int64), 0, int(rng.Op.SUBSET), draw)
     order = np.lexsort((np.arange(len(labels)), draws, labels))
     _, counts = np.unique(labels, return_counts=True)
     rank = np.concatenate([np.arange(c) for c in counts])
@@ -193,17 +222,20 @@ def load_dataset(
     val_fraction: float = 0.0,
     seed: int = 0,
     limit: int | None = None,
+    classes_list: str | None = None,
 ) -> ImageDataset:
     """Finds a data set. Small images of one size are read into memory; others are read when they are needed.
 
     # Arguments
         name: "digits" (scikit-learn's), "folder" (`train/` and `val/` or `test/` under `data_dir`, with or without a
             folder per class) or a prepared data set of TensorFlow Datasets, such as "cifar10" or "imagenet2012".
+            "imagenet100" is "imagenet2012" with `classes_list="imagenet100"`.
         split: "train" or "val". For TensorFlow Datasets "val" is the validation split, else the test split.
         data_dir: Where the folders, or the prepared data sets, lie.
         val_fraction: Fraction of the training images held out as "val", where the data set has no such part.
         seed: Of that split and of `limit`.
         limit: Takes only a fixed subset of so many images, with equally many of each class.
+        classes_list: Takes only images of these classes: "imagenet100" or a file, see `class_lists.read_class_list`.
     """
     if split not in SPLITS:
         raise ValueError(f"split is {split!r}: it must be one of {SPLITS}")
@@ -220,8 +252,13 @@ def load_dataset(
     else:
         from larq_ssl.data.tfds_source import load_tfds
 
-        dataset = load_tfds(name, split, data_dir, val_fraction, seed)
+        dataset = load_tfds("imagenet2012" if name == "imagenet100" else name, split, data_dir, val_fraction, seed)
+    if classes_list is not None or name == "imagenet100":
+        from larq_ssl.data.class_lists import read_class_list, restrict
+
+        restricted = restrict(dataset, read_class_list(classes_list or name))
+        dataset = dataclasses.replace(restricted, name=name)
     if limit is not None and limit < dataset.size:
-        order = _balanced_order(dataset.labels(), seed)
+        order = balanced_order(dataset.labels(), seed)
         dataset = dataset.subset(np.sort(order[:limit]), f"limit {limit}")
     return in_memory(dataset)

@@ -71,6 +71,7 @@ def load_folder(split: str, data_dir: str | None, val_fraction: float, seed: int
         read=lambda i: ((folder / files[i]).read_bytes(), int(labels[i])),
         targets=labels,
         describe=lambda i: str(folder / files[i]),
+        file_name=lambda i: os.path.basename(files[i]),
     )
     if val is None and val_fraction > 0.0:
         count = round(val_fraction * dataset.size)

@@ -9,7 +9,7 @@ a spinning disk or a remote file system are better prepared as ArrayRecord, or c
 import os
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -89,28 +89,24 @@ def _image_key(name: str, features: Any) -> str:
     raise ValueError(f"dataset {name!r} has {len(keys)} image features, not one: {sorted(features)}")
 
 
-def _reader(builder: Any, split: str, image: str, label: str | None) -> Callable[[int], tuple[bytes, int]]:
+def _examples(builder: Any, split: str, image: str) -> Callable[[int], Mapping[str, Any]]:
+    """The features of the example of an index, its image as encoded bytes."""
     import tensorflow_datasets as tfds
 
     decoders = {image: tfds.decode.SkipDecoding()}
     info = builder.info.splits[split]
     if builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
-        example = builder.as_data_source(split, decoders=decoders).__getitem__
-    elif builder.info.file_format == tfds.core.FileFormat.TFRECORD:
+        return builder.as_data_source(split, decoders=decoders).__getitem__
+    if builder.info.file_format == tfds.core.FileFormat.TFRECORD:
         records = TFRecordIndex([os.fspath(path) for path in info.filepaths], list(info.shard_lengths))
+        return lambda index: builder.info.features.deserialize_example_np(records[index], decoders=decoders)
+    raise ValueError(
+        f"dataset {builder.name!r} is prepared as {builder.info.file_format}: it must be array_record or tfrecord"
+    )
 
-        def example(index: int) -> dict[str, Any]:
-            return builder.info.features.deserialize_example_np(records[index], decoders=decoders)
-    else:
-        raise ValueError(
-            f"dataset {builder.name!r} is prepared as {builder.info.file_format}: it must be array_record or tfrecord"
-        )
 
-    def read(index: int) -> tuple[bytes, int]:
-        features = example(index)
-        return bytes(features[image]), -1 if label is None else int(features[label])
-
-    return read
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def load_tfds(name: str, split: str, data_dir: str | None, val_fraction: float, seed: int) -> ImageDataset:
@@ -130,7 +126,13 @@ def load_tfds(name: str, split: str, data_dir: str | None, val_fraction: float, 
 
     features = builder.info.features
     labelled = "label" in features and isinstance(features["label"], tfds.features.ClassLabel)
-    count = splits[chosen].num_examples
+    count, image = splits[chosen].num_examples, _image_key(name, features)
+    example = _examples(builder, chosen, image)
+
+    def read(index: int) -> tuple[bytes, int]:
+        found = example(index)
+        return bytes(found[image]), int(found["label"]) if labelled else -1
+
     dataset = ImageDataset(
         name=name,
         split=split,
@@ -138,8 +140,9 @@ def load_tfds(name: str, split: str, data_dir: str | None, val_fraction: float, 
         classes=features["label"].num_classes if labelled else None,
         class_names=tuple(features["label"].names) if labelled else (),
         fingerprint=fingerprint("tfds", builder.info.full_name, chosen, str(splits[chosen].shard_lengths)),
-        read=_reader(builder, chosen, _image_key(name, features), "label" if labelled else None),
+        read=read,
         describe=lambda i: f"{builder.info.full_name} {chosen}[{i}]",
+        file_name=(lambda i: _text(example(i)["file_name"])) if "file_name" in features else None,
     )
     if val is None and val_fraction > 0.0:
         held_out = round(val_fraction * count)
