@@ -9,6 +9,7 @@ from larq_ssl.callbacks.logs import EpochRecorder, Estimate, MetricsFile, Progre
 from larq_ssl.callbacks.online_knn import OnlineKNN
 from larq_ssl.callbacks.sign_flips import SignFlips
 from larq_ssl.callbacks.start_checks import GradientCheck, NoGradientError, check_views
+from larq_ssl.callbacks.validation import Validation
 
 __all__ = [
     "Checkpointing",
@@ -26,5 +27,6 @@ __all__ = [
     "ScheduleLogger",
     "SignFlips",
     "TensorBoard",
+    "Validation",
     "check_views",
 ]

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import tensorflow as tf
 
-from larq_ssl import distribute
 from larq_ssl.methods.base import Batch
-from larq_ssl.roles import Role, variable_roles
+from larq_ssl.methods.labelled import labelled_share
+from larq_ssl.methods.penalty import kernel_penalty
 
 
 class JointProbe:
@@ -45,9 +45,7 @@ class JointProbe:
         if not self.networks:
             return {}
         logits = tf.cast(self.networks["linear_probe"](tf.stop_gradient(features), training=True), tf.float32)
-        known = tf.cast(batch["label"] >= 0, tf.float32)
-        (total,) = distribute.all_reduce_sum([tf.reduce_mean(known)])
-        share = known / tf.maximum(total / distribute.replicas(), 1e-12)
+        share = labelled_share(batch["label"])
         labels = tf.tile(batch["label"], [views])
         loss = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(labels, 0), logits)
         right = tf.cast(tf.argmax(logits, axis=-1) == labels, tf.float32)
@@ -58,8 +56,4 @@ class JointProbe:
         """What the probe adds to the loss of the method; zero without one."""
         if not self.networks:
             return tf.zeros([])
-        if not self.weight_decay:
-            return terms["probe"]
-        pairs = variable_roles(self.networks["linear_probe"])
-        squares = [tf.nn.l2_loss(variable) for variable, role in pairs if role is not Role.BIAS]
-        return terms["probe"] + self.weight_decay * tf.add_n(squares)
+        return terms["probe"] + kernel_penalty(self.networks["linear_probe"], self.weight_decay)

@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from larq_ssl.center import Center
-from larq_ssl.methods import BYOL, DINO, InfoMin, MoCoStar, MSBReg, SimCLR, SwAV
+from larq_ssl.methods import BYOL, DINO, Distill, InfoMin, MoCoStar, MSBReg, SimCLR, Supervised, SwAV
 
 DEFAULTS = {
     DINO: {
@@ -37,6 +37,15 @@ DEFAULTS = {
     InfoMin: {
         **{"patch_head": None, "jigsaw_head": None, "queue_size": 65536, "temperature": 0.15, "momentum": 0.999},
         **{"batch_norm_groups": 1, "seed": 0, "gradient_clip": None},
+    },
+    Supervised: {
+        **{"student_head": None, "label_smoothing": 0.0, "classifier_rate": 1.0, "classifier_decay": 0.0},
+        **{"gradient_clip": None, "accumulate": 1},
+    },
+    Distill: {
+        **{"student_head": None, "teacher": None, "teacher_head": None, "teacher_classifier": None},
+        **{"temperature": 1.0, "alpha": 1.0, "classifier_rate": 1.0, "classifier_decay": 0.0},
+        **{"gradient_clip": None, "accumulate": 1},
     },
     Center: {"momentum": 0.9, "name": "center"},
 }

@@ -227,6 +227,31 @@ def test_byol_and_msbreg_take_the_same_steps(make, views, arguments):
         tiny.assert_all_differ(tiny.parameters(network), before[name])
 
 
+@pytest.mark.parametrize("arguments", [{}, {"label_smoothing": 0.1, "classifier_decay": 0.1, "classifier_rate": 3.0}])
+def test_supervised_takes_the_same_steps(arguments):
+    single, mirrored = _both(lambda: tiny.supervised(synchronized=True, optimizer=SGD(0.1, momentum=0.9), **arguments))
+    before = {name: tiny.parameters(network) for name, network in single.networks.items()}
+    # Labels of some images, not as many on each replica.
+    batches = [tiny.one_view_batch(seed, SIZE, unlabelled=[0, 2, 5]) for seed in range(3)]
+    _assert_equal_metrics(*_metrics_of_both(single, mirrored, batches))
+    _assert_equal(single, mirrored)
+    for name, network in single.networks.items():
+        tiny.assert_all_differ(tiny.parameters(network), before[name])
+
+
+@pytest.mark.parametrize("alpha", [1.0, 0.4])
+def test_distill_takes_the_same_steps(alpha):
+    single, mirrored = _both(lambda: tiny.distill(synchronized=True, alpha=alpha, temperature=0.5))
+    before = {name: tiny.parameters(network) for name, network in single.networks.items()}
+    # In the last batch, one replica has no label at all.
+    batches = [tiny.one_view_batch(seed, SIZE, unlabelled) for seed, unlabelled in enumerate([[0], [1, 6], range(4)])]
+    _assert_equal_metrics(*_metrics_of_both(single, mirrored, batches))
+    _assert_equal(single, mirrored)
+    for name, network in single.networks.items():
+        moved = tiny.assert_identical if name.startswith("teacher") else tiny.assert_all_differ
+        moved(tiny.parameters(network), before[name])
+
+
 def test_keys_of_replicas_are_shuffled_between_them():
     single, mirrored = _both(lambda: tiny.moco(optimizer=SGD(0.0, momentum=0.0)))
     batches = [tiny.batch(size=SIZE)]

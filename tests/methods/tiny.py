@@ -6,16 +6,18 @@ import numpy as np
 import tensorflow as tf
 
 from larq_ssl import layers
-from larq_ssl.heads import byol_head, dino_head, mlp_head, prototypes, simclr_head
+from larq_ssl.heads import byol_head, dino_head, linear_classifier, mlp_head, prototypes, simclr_head
 from larq_ssl.methods.bssl import BSSL, resolve_preset
 from larq_ssl.methods.byol import BYOL
 from larq_ssl.methods.dino import DINO
+from larq_ssl.methods.distill import Distill
 from larq_ssl.methods.infomin import InfoMin
 from larq_ssl.methods.moco import MoCo
 from larq_ssl.methods.moco_star import MoCoStar
 from larq_ssl.methods.msbreg import MSBReg
 from larq_ssl.methods.s2bnn import S2BNN
 from larq_ssl.methods.simclr import SimCLR
+from larq_ssl.methods.supervised import Supervised
 from larq_ssl.methods.swav import SwAV
 from larq_ssl.models.convolutions import float_conv
 from larq_ssl.models.encoder import LayerStore
@@ -222,6 +224,41 @@ def bootstrap(
 
 byol = functools.partial(bootstrap, BYOL)
 msbreg = functools.partial(bootstrap, MSBReg)
+
+
+def _classifying(batch_norm, synchronized, head, make):
+    """A student of 6 features, a head of a hidden layer if it is wanted, and a classifier of 4 classes."""
+    make = make or (lambda name: encoder(name, 6, batch_norm, synchronized))
+    arguments = {"student": make("student")}
+    if head:
+        arguments["student_head"] = mlp_head("student_head", 6, [5], None, norm(batch_norm), synchronized=synchronized)
+    return {**arguments, "classifier": linear_classifier("classifier", 5 if head else 6, 4)}
+
+
+def supervised(batch_norm=True, synchronized=False, optimizer=None, head=True, make=None, **arguments):
+    """A compiled supervised training of 4 classes."""
+    method = Supervised(**_classifying(batch_norm, synchronized, head, make), **arguments)
+    method.compile(optimizer or SGD(0.1))
+    return method
+
+
+def distill(batch_norm=True, synchronized=False, optimizer=None, head=False, make=None, teacher=True, **arguments):
+    """A compiled distillation of 4 classes, from a teacher of 7 features, a head and a classifier."""
+    networks = _classifying(batch_norm, synchronized, head, make)
+    if teacher:
+        networks["teacher"] = encoder("teacher", 7, batch_norm, synchronized)
+        networks["teacher_head"] = mlp_head("teacher_head", 7, [9], None, norm(batch_norm), synchronized=synchronized)
+        networks["teacher_classifier"] = linear_classifier("teacher_classifier", 9, 4)
+    method = Distill(**networks, **arguments)
+    method.compile(optimizer or SGD(0.1))
+    return method
+
+
+def one_view_batch(seed=0, size=8, unlabelled=(), image=IMAGE, classes=4):
+    """A batch of one view with labels, some of them hidden."""
+    labels = np.random.default_rng((seed, 1)).integers(0, classes, size)
+    labels[list(unlabelled)] = -1
+    return {**batch(seed, size, views=1, image=image), "label": tf.constant(labels, tf.int64)}
 
 
 def batch(seed=0, size=8, views=2, image=IMAGE):
