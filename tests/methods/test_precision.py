@@ -125,3 +125,18 @@ def test_keras_wraps_the_optimizer_itself_in_float16():
     one = tf.data.Dataset.from_tensors(tiny.batch()).repeat()
     history = method.fit(one, epochs=1, steps_per_epoch=2, verbose=0).history
     assert np.isfinite(history["loss"]).all()
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("make", [tiny.supervised, tiny.distill])
+def test_classifiers_train_in_a_graph_as_in_float32(make, policy):
+    batches = [tiny.one_view_batch(seed, unlabelled=[seed]) for seed in range(2)]
+    float32 = tiny.trained(make(optimizer=SGD(0.01), classifier_rate=2.0), batches)
+    tf.keras.utils.set_random_seed(0)
+    tf.keras.mixed_precision.set_global_policy(policy)
+    method = make(optimizer=_optimizer(policy, initial_scale=128), classifier_rate=2.0)
+    for ours, theirs in zip(tiny.trained(method, batches, in_graph=True), float32, strict=True):
+        for name in ("loss", "gradient_norm/classifier"):
+            assert ours[name] == pytest.approx(theirs[name], rel=0.1, abs=0.1), name
+    assert method.classify(batches[0]["global"][:, 0]).dtype == tf.float32
+    assert method.variables_without_gradient() == []
