@@ -143,7 +143,7 @@ def test_every_package_has_an_init():
     assert [str(folder) for folder in sorted(folders) if not (ROOT / folder / "__init__.py").exists()] == []
 
 
-def test_the_wheel_holds_modules_types_and_recipes(tmp_path):
+def test_the_wheel_holds_modules_types_lists_and_recipes(tmp_path):
     source, wheels = tmp_path / "source", tmp_path / "wheels"
     ignored = shutil.ignore_patterns("__pycache__", "results")
     for folder in ("larq_ssl", "experiments"):
@@ -158,7 +158,9 @@ def test_the_wheel_holds_modules_types_and_recipes(tmp_path):
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     recipes = {f"larq_ssl/recipes/{file.relative_to(RECIPES).as_posix()}" for file in RECIPES.rglob("*.flags")}
     assert recipes
-    assert held == {file.as_posix() for file, _ in modules()} | {"larq_ssl/py.typed"} | recipes
+    lists = {file.relative_to(ROOT).as_posix() for file in PACKAGE.rglob("*.txt")}
+    assert "larq_ssl/data/imagenet100.txt" in lists
+    assert held == {file.as_posix() for file, _ in modules()} | {"larq_ssl/py.typed"} | recipes | lists
 
 
 def test_recipes_lie_one_folder_per_dataset():

@@ -25,6 +25,7 @@ _ENCODER_DIR = flags.DEFINE_string("encoder_dir", None, "Encoder folder that is 
 _WHICH = flags.DEFINE_enum("which", "student", ["student", "ema"], "Encoder of the run.")
 _DATASET = flags.DEFINE_string("dataset", None, "Labelled images; by default those of the run.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where they lie; by default as for the run.")
+_CLASSES = flags.DEFINE_string("classes_list", None, "Take only images of these classes; by default as for the run.")
 _VAL_FRACTION = flags.DEFINE_float(
     "val_fraction", None, "Share held out of a folder without val; by default the run's.", 0, 0.9
 )
@@ -79,11 +80,14 @@ def load(protocol: str, preset: str) -> Probe:
     same = name == before.get("dataset")
     inherited = before if same else {}
     data_dir = _DATA_DIR.value or inherited.get("data_dir")
+    classes_list = _CLASSES.value or inherited.get("classes_list")
     val_fraction = _first(_VAL_FRACTION.value, float(inherited.get("val_fraction", 0)))
     limit = _first(_LIMIT.value, _int(inherited.get("max_train_images")))
     size = _first(_IMAGE_SIZE.value, _int(before.get("image_size")), encoder.spec.image_size, 224)
     train, test = (
-        datasets.load_dataset(name, split, data_dir, val_fraction=val_fraction, limit=part_limit)
+        datasets.load_dataset(
+            name, split, data_dir, val_fraction=val_fraction, limit=part_limit, classes_list=classes_list
+        )
         for split, part_limit in (("train", limit), ("val", None))
     )
     train.class_count()

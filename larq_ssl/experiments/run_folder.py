@@ -66,6 +66,16 @@ class RunFolder:
     def licences_file(self) -> pathlib.Path:
         return self.path / "LICENSES.md"
 
+    @property
+    def labels_file(self) -> pathlib.Path:
+        """Which images kept their label, where not all of them did."""
+        return self.path / "labels.json"
+
+    @property
+    def targets_file(self) -> pathlib.Path:
+        """What the teacher says of each image, where it was computed once."""
+        return self.path / "targets.npy"
+
     def encoder(self, name: str) -> pathlib.Path:
         return self.path / "encoders" / name
 

@@ -20,6 +20,7 @@ FLAGS = flags.FLAGS
 _OF_STAGE = {1: "activations", 2: "full"}
 # What sets the runs of a command on one data set and encoder apart.
 _VARIANTS = ("preset", "scheme")
+_NUMBERS = {"label_fraction": "labels", "labels_per_class": "perclass", "head_layer": "layer"}
 
 
 def binarization() -> str:
@@ -59,11 +60,15 @@ def run_folder(experiment: str) -> RunFolder:
 
 def default_folder(experiment: str) -> pathlib.Path:
     variants = [FLAGS[name].value for name in _VARIANTS if name in FLAGS]
-    if "alpha" in FLAGS:  # multi-crop, whose policies are what is compared
+    if "local_views" in FLAGS:  # multi-crop, whose policies are what is compared
         variants.append(FLAGS.views)
     if "jigsaw" in FLAGS and FLAGS.jigsaw:
         variants.append("jigsaw")
-    return pathlib.Path("runs") / experiment / "-".join([FLAGS.dataset, FLAGS.encoder, *variants])
+    for name, word in _NUMBERS.items():
+        if name in FLAGS and FLAGS[name].value is not None:
+            variants.append(f"{word}{FLAGS[name].value:g}")
+    dataset = FLAGS.dataset.replace("/", "_")
+    return pathlib.Path("runs") / experiment / "-".join([dataset, FLAGS.encoder, *variants])
 
 
 def stage_name() -> str:

@@ -78,7 +78,14 @@ def _images(told: Mapping[str, str]) -> tuple[list[ImageDataset], int]:
     limit = int(told["max_train_images"]) if "max_train_images" in told else None
     held_out = float(told.get("val_fraction", 0))
     parts = [
-        datasets.load_dataset(told["dataset"], split, told.get("data_dir"), val_fraction=held_out, limit=part)
+        datasets.load_dataset(
+            told["dataset"],
+            split,
+            told.get("data_dir"),
+            val_fraction=held_out,
+            limit=part,
+            classes_list=told.get("classes_list"),
+        )
         for split, part in (("train", limit), ("val", None))
     ]
     return parts, int(told["image_size"])

@@ -37,17 +37,20 @@ def named_teacher(before: RunFolder | None) -> pathlib.Path | None:
     )
 
 
-def find_teacher(name: str) -> pathlib.Path:
+def find_teacher(name: str, classifier: bool = False) -> pathlib.Path:
     """The encoder folder that a run folder, an encoder folder or a PyTorch file stands for.
 
     A file is converted into a folder of its own below `runs/imported`, once.
 
+    # Arguments
+        name: Of the folder or file.
+        classifier: Whether a file is converted with its classifier.
     # Raises
         ValueError: If it is none of them.
     """
     path = pathlib.Path(name)
     if path.is_file():
-        return RunFolder(_imported(path)).encoder("student")
+        return RunFolder(_imported(path, classifier)).encoder("student")
     for folder in (path, RunFolder(path).encoder("student")):
         if (folder / "encoder.json").is_file():
             return folder
@@ -99,14 +102,14 @@ def refuse_another(before: RunFolder | None, folder: pathlib.Path, fingerprints:
         )
 
 
-def licence(encoder_folder: pathlib.Path) -> str:
-    """A line for the `LICENSES.md` of a run: the teacher, and what its own folder recorded."""
+def licence(encoder_folder: pathlib.Path, what: str = "Teacher") -> str:
+    """A line for the `LICENSES.md` of a run: a network that it used, and what the folder of that recorded."""
     file = RunFolder(encoder_folder.parent.parent).licences_file
     recorded = "Its licence is not recorded."
     if file.is_file():
         lines = (line[2:] for line in file.read_text().splitlines() if line.startswith("- "))
         recorded = "Made of: " + " ".join(lines)
-    return f"Teacher: {encoder_folder}. {recorded}"
+    return f"{what}: {encoder_folder}. {recorded}"
 
 
 def fingerprint(file: pathlib.Path) -> str:
@@ -118,16 +121,18 @@ def fingerprint(file: pathlib.Path) -> str:
     return digest.hexdigest()
 
 
-def _imported(file: pathlib.Path) -> pathlib.Path:
+def _imported(file: pathlib.Path, classifier: bool = False) -> pathlib.Path:
     """The folder of a converted PyTorch file."""
     digest, name = fingerprint(file), file.name
     for suffix in (".tar", ".pth", ".pt"):
         name = name.removesuffix(suffix)
+    if classifier:
+        name += "-classifier"
     folders = (_IMPORTED / name, _IMPORTED / f"{name}-{digest[:8]}")
     for folder in folders:
         if not folder.exists():
             common.say(f"{file} is converted into {folder}, once.")
-            imported_run.convert(file, folder)
+            imported_run.convert(file, folder, classifier=classifier)
             return folder
         if _source_of(folder) == digest:
             common.say(f"{file} was converted earlier, into {folder}.")

@@ -5,7 +5,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -17,7 +17,7 @@ from larq_ssl.evaluation import diagnosis, pictures
 from larq_ssl.experiments import common, stages, training_flags, watching
 from larq_ssl.experiments.run_folder import RunFolder
 from larq_ssl.experiments.training_data import Data
-from larq_ssl.files import write_json, write_whole
+from larq_ssl.files import Content, write_json, write_whole
 from larq_ssl.memories import save_memory
 from larq_ssl.methods.base import NOT_FINITE, SelfSupervisedModel
 from larq_ssl.models import folder as model_folder
@@ -50,7 +50,7 @@ def learning_rate(data: Data) -> tf.keras.optimizers.schedules.LearningRateSched
     """The schedule of `--schedule`, with `--lr` as its peak."""
     steps, epochs, peak = data.steps_per_epoch, FLAGS.epochs, FLAGS.lr
     warmup = round(FLAGS.warmup_epochs * steps)
-    if FLAGS.schedule in ("linear", "step", "constant") and warmup:
+    if FLAGS.schedule in ("linear", "linear_to_zero", "step", "constant") and warmup:
         raise ValueError(f"--warmup_epochs must be 0 with --schedule={FLAGS.schedule}, got {FLAGS.warmup_epochs}.")
     if FLAGS.schedule == "cosine":
         return schedules.WarmupCosine(peak, FLAGS.min_lr, data.total_steps, warmup, FLAGS.warmup_lr)
@@ -65,10 +65,10 @@ def learning_rate(data: Data) -> tf.keras.optimizers.schedules.LearningRateSched
         # An epoch here is whole batches: what is over is not seen, and so not counted.
         warmup, total = schedules.simclr_steps(steps * FLAGS.batch_size, FLAGS.batch_size, epochs, FLAGS.warmup_epochs)
         return schedules.SimCLRCosine(peak, total, warmup)
-    if FLAGS.schedule == "linear":
-        return schedules.LinearDecay(peak, epochs, steps)
+    if FLAGS.schedule.startswith("linear"):
+        return schedules.LinearDecay(peak, epochs, steps, offset=int(FLAGS.schedule == "linear_to_zero"))
     boundaries = [round(data.total_steps * share) for share in (0.6, 0.8)] if FLAGS.schedule == "step" else []
-    return schedules.StepDecay(peak, boundaries)
+    return schedules.StepDecay(peak, boundaries, FLAGS.step_factor)
 
 
 def _refuse(name: str, wanted: str) -> None:
@@ -104,8 +104,11 @@ class Job:
         shown: Metrics for the progress bar; the online kNN is added.
         schedules: Values to log at each epoch, besides the learning rate.
         callbacks: What else happens while the method trains; the first to be called.
+        evaluations: What is measured at the end of an epoch; not counted as time of training.
         inputs: Fingerprints of what the run reads besides the images.
         licences: Lines for the run's `LICENSES.md`.
+        files: Contents of further files of the run folder, by their name.
+        summary: Given the rows of `metrics.jsonl`, what `results.json` is to hold besides the last of them.
     """
 
     data: Data
@@ -113,8 +116,11 @@ class Job:
     shown: tuple[str, ...]
     schedules: Mapping[str, Callable] = dataclasses.field(default_factory=dict)
     callbacks: tuple[tf.keras.callbacks.Callback, ...] = ()
+    evaluations: tuple[tf.keras.callbacks.Callback, ...] = ()
     inputs: Mapping[str, str] = dataclasses.field(default_factory=dict)
     licences: tuple[str, ...] = ()
+    files: Mapping[str, Content] = dataclasses.field(default_factory=dict)
+    summary: Callable[[Sequence[Mapping[str, float]]], Mapping[str, float]] = lambda rows: {}
 
 
 def run_training(experiment: str, prepare: Callable[[RunFolder], Job]) -> int:
@@ -158,7 +164,7 @@ def _watchers(
     logged = {"learning_rate": learning_rate(job.data), **job.schedules}
     if FLAGS.final_weight_decay is not None:
         logged["weight_decay"] = weight_decay(job.data)
-    return watching.watchers(run, job.data, method, logged, job.shown, online_knn)
+    return watching.watchers(run, job.data, method, logged, job.shown, online_knn, job.evaluations)
 
 
 def _fit(
@@ -187,7 +193,7 @@ def _fit(
     if saving.interrupted:
         common.say(f"{run.path}: stopped by SIGTERM after saving; the same command goes on.")
         return common.SIGTERM_EXIT
-    _finish(run, method, time.perf_counter() - started)
+    _finish(run, job, method, time.perf_counter() - started)
     return 0
 
 
@@ -230,6 +236,8 @@ def _record_start(run: RunFolder, job: Job, batch: Mapping[str, tf.Tensor], meth
     pictures.view_sheet(run.path / "views.png", sheet, local, overwrite=True)
     summary = profile.summary_text(encoder, FLAGS.image_size)
     write_whole(run.path / "summary.txt", summary, overwrite=True)
+    for name, content in job.files.items():
+        write_whole(run.path / name, content, overwrite=True)
     licences = (f"Images: {FLAGS.dataset}, {_LICENCES.get(FLAGS.dataset, _UNKNOWN_LICENCE)}.", *job.licences)
     write_whole(run.licences_file, "# Licences\n\n" + "".join(f"- {line}\n" for line in licences), overwrite=True)
     rows = np.concatenate([np.concatenate(list(row), axis=1) for row in sheet], axis=0)
@@ -243,7 +251,7 @@ def _record_start(run: RunFolder, job: Job, batch: Mapping[str, tf.Tensor], meth
     )
 
 
-def _finish(run: RunFolder, method: SelfSupervisedModel, seconds: float) -> None:
+def _finish(run: RunFolder, job: Job, method: SelfSupervisedModel, seconds: float) -> None:
     """Writes the products and, last of all, `results.json`."""
     for name, encoder in method.encoders.items():
         if not run.encoder(name).exists():
@@ -258,16 +266,17 @@ def _finish(run: RunFolder, method: SelfSupervisedModel, seconds: float) -> None
     pictures.loss_curves(run.path / "curves.png", run.metrics_file, overwrite=True)
     drawn = ["curves.png", *_diagnose(run), "views.png"]
     results = {
-        "metrics": {name: value for name, value in rows[-1].items() if name not in ("epoch", "step")},
+        "metrics": {name: value for name, value in rows[-1].items() if name not in ("epoch", "step")}
+        | dict(job.summary(rows)),
         "epochs": rows[-1]["epoch"],
         "steps": rows[-1]["step"],
         "seconds_of_this_process": round(seconds, 1),
         "encoders": {name: model_folder.encoder_hash(encoder) for name, encoder in method.encoders.items()},
     }
     write_json(run.results_file, results)
-    knn = results["metrics"].get("knn")
-    accuracy = f"; kNN {knn:.1%}" if knn is not None else ""
-    common.say(f"{run.path}: finished after {results['epochs']} epochs{accuracy}. Pictures: {', '.join(drawn)}.")
+    shown = {title: rows[-1].get(name) for name, title in (("knn", "kNN"), ("val_top1", "top-1"))}
+    accuracies = "".join(f"; {title} {value:.1%}" for title, value in shown.items() if value is not None)
+    common.say(f"{run.path}: finished after {results['epochs']} epochs{accuracies}. Pictures: {', '.join(drawn)}.")
     logging.flush()
 
 

@@ -2,11 +2,13 @@
 
 import dataclasses
 
+import numpy as np
 import tensorflow as tf
 from absl import flags
 
 from larq_ssl.data import datasets, pipeline
 from larq_ssl.data.datasets import ImageDataset
+from larq_ssl.data.targets import with_targets
 from larq_ssl.data.views import ViewPolicy
 from larq_ssl.experiments import chosen_views
 
@@ -15,11 +17,16 @@ FLAGS = flags.FLAGS
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """The images of a run and how they become batches."""
+    """The images of a run and how they become batches.
+
+    # Attributes
+        targets: What a teacher says of each image `[images, classes]`, to come with the batches.
+    """
 
     train: ImageDataset
     policy: ViewPolicy
     steps_per_epoch: int
+    targets: np.ndarray | None = None
 
     @property
     def total_steps(self) -> int:
@@ -27,14 +34,20 @@ class Data:
 
     def batches(self, start_step: int = 0) -> tf.data.Dataset:
         """The endless stream of batches, from the batch of `start_step` on."""
-        return pipeline.view_batches(
+        batches = pipeline.view_batches(
             self.train, self.policy, FLAGS.batch_size, FLAGS.seed, start_step, max_bad_images=FLAGS.max_bad_images
         )
+        return batches if self.targets is None else with_targets(batches, self.targets)
 
 
-def load_data(policy_name: str, num_views: int | None = None) -> Data:
-    """The training images of the flags, and the view policy, or the first so many views of it."""
-    train = load_split("train", limit=FLAGS.max_train_images)
+def load_train() -> ImageDataset:
+    """The training images of the flags."""
+    return load_split("train", limit=FLAGS.max_train_images)
+
+
+def load_data(policy_name: str, num_views: int | None = None, train: ImageDataset | None = None) -> Data:
+    """The training images of the flags, or others, and the view policy, or the first so many views of it."""
+    train = load_train() if train is None else train
     policy = chosen_views.policy(policy_name)
     if num_views is not None:
         policy = policy.first(num_views)
@@ -49,5 +62,11 @@ def load_data(policy_name: str, num_views: int | None = None) -> Data:
 def load_split(split: str, limit: int | None = None) -> ImageDataset:
     """A split of the flags' data set."""
     return datasets.load_dataset(
-        FLAGS.dataset, split, FLAGS.data_dir, val_fraction=FLAGS.val_fraction, seed=0, limit=limit
+        FLAGS.dataset,
+        split,
+        FLAGS.data_dir,
+        val_fraction=FLAGS.val_fraction,
+        seed=0,
+        limit=limit,
+        classes_list=FLAGS.classes_list,
     )

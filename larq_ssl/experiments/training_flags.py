@@ -12,8 +12,8 @@ FLAGS = flags.FLAGS
 
 OPERATIONAL = frozenset(
     (
-        "checkpoint_every data_dir diagnostics_every embeddings_every fresh knn_every max_bad_images recipe stage1 "
-        "strategy teacher workdir"
+        "checkpoint_every data_dir diagnostics_every embeddings_every fresh knn_every label_list labels max_bad_images "
+        "recipe run stage1 strategy teacher validate_every workdir"
     ).split()
 )
 """Flags that may change between two starts of the same run; all others of a command decide what is trained.
@@ -21,8 +21,11 @@ OPERATIONAL = frozenset(
 Paths are among them because folders move: what lies there is compared by fingerprint instead.
 """
 
-flags.DEFINE_string("dataset", "digits", "Images: digits (bundled), folder, or the name of a TFDS data set.")
+flags.DEFINE_string(
+    "dataset", "digits", "Images: digits (bundled), folder, imagenet100 (of TFDS), or the name of a TFDS data set."
+)
 flags.DEFINE_string("data_dir", None, "Where the data set lies: the folder of images, or TFDS's data_dir.")
+flags.DEFINE_string("classes_list", None, "Take only images of these classes: imagenet100, or a file with their names.")
 flags.DEFINE_float("val_fraction", 0.0, "Share of a folder's images held out where it has no val folder.", 0, 0.9)
 flags.DEFINE_integer("max_train_images", None, "Train on a fixed, class-balanced subset of that many images.", 2)
 flags.DEFINE_float("max_bad_images", 0.001, "Share of unreadable images at which a run stops.", 0, 1)
@@ -50,11 +53,13 @@ flags.DEFINE_float("lr", None, "Peak learning rate.", 0)
 flags.DEFINE_enum(
     "schedule",
     None,
-    ["cosine", "epoch_cosine", "epoch_cosine_from_1", "linear", "simclr", "step", "constant"],
-    "Of the learning rate. Those of epochs change once per epoch, counted from 0 or from 1; simclr: a cosine after a "
-    "warm-up that begins at 0, over one step more than there are.",
+    ["cosine", "epoch_cosine", "epoch_cosine_from_1", "linear", "linear_to_zero", "simclr", "step", "constant"],
+    "Of the learning rate. Those of epochs change once per epoch, counted from 0 or from 1; so does linear, whose last "
+    "epoch is at zero with linear_to_zero only; simclr: a cosine after a warm-up that begins at 0, over one step more "
+    "than there are.",
 )
 flags.DEFINE_float("min_lr", 0.0, "Learning rate at the end of a cosine, but for simclr.", 0)
+flags.DEFINE_float("step_factor", 0.1, "Of the learning rate at 60 % and 80 % of the epochs of --schedule=step.", 0, 1)
 flags.DEFINE_float("warmup_epochs", 0.0, "Epochs in which the learning rate rises.", 0)
 flags.DEFINE_float("warmup_lr", 0.0, "Learning rate from which it rises, with --schedule=cosine.", 0)
 flags.DEFINE_float("weight_decay", None, "Weight decay; by default none, or the one of the LARS preset.", 0)

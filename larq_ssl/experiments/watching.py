@@ -30,6 +30,7 @@ def watchers(
     logged: Mapping[str, Callable],
     shown: Sequence[str],
     online_knn: OnlineKNN | None,
+    evaluations: Sequence[tf.keras.callbacks.Callback] = (),
 ) -> list[tf.keras.callbacks.Callback]:
     """The callbacks in their order: those that add to an epoch's logs before those that show and keep them.
 
@@ -40,6 +41,7 @@ def watchers(
         logged: Schedules whose values are logged at each epoch, by name.
         shown: Metrics for the progress bar; those of the callbacks are added.
         online_knn: Of `online_knn`.
+        evaluations: What else is measured at the end of an epoch.
     """
     encoder = method.encoders["student"]
     views = _fixed_views(data)
@@ -49,6 +51,7 @@ def watchers(
     return [
         # First, so that it does not time the others.
         callbacks.EpochRecorder(FLAGS.batch_size),
+        *evaluations,
         *([online_knn(encoder)] if online_knn is not None else []),
         *([monitor(encoder, head, views, FLAGS.embeddings_every)] if FLAGS.embeddings_every else []),
         callbacks.SignFlips(encoder.binary_layers if encoder.spec.binarization == "full" else []),
@@ -59,7 +62,7 @@ def watchers(
         callbacks.Estimate(data.total_steps, FLAGS.batch_size, common.say),
         callbacks.MetricsFile(run.metrics_file),
         callbacks.TensorBoard(run.tensorboard),
-        callbacks.ProgressBar([*shown, "embedding_rank", "alignment", "uniformity", "knn"]),
+        callbacks.ProgressBar([*shown, "embedding_rank", "alignment", "uniformity", "knn", "val_top1"]),
     ]
 
 

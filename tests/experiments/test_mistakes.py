@@ -239,7 +239,13 @@ assert training._set_up() is two
     assert done.out.splitlines()[-1] == "--batch_size must be a multiple of 2, the number of GPUs, got 33."
 
 
-@pytest.mark.parametrize("command", ["moco", "bssl", "s2bnn", "simclr", "byol", "msbreg", "knn", "linear", "views"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("moco", "bssl", "s2bnn", "simclr", "byol", "msbreg", "supervised", "fine_tune", "distill"),
+        *("knn", "linear", "views"),
+    ],
+)
 def test_help_lists_the_flags_of_a_command(command, commands):
     shown = commands.run(command, "--help").out
     for flag in ("--dataset", "--seed", "--image_size"):

@@ -55,8 +55,8 @@ def conversions(monkeypatch, tmp_path):
     """Conversions of PyTorch files that are no PyTorch files; the runs lie in a folder of their own."""
     done = []
 
-    def convert(file, folder, kind=None, licence=None):
-        done.append((file.name, folder.as_posix()))
+    def convert(file, folder, classifier):
+        done.append((f"{file.name} and its classifier" if classifier else file.name, folder.as_posix()))
         finished(folder, "student_head")
         (folder / "import.json").write_text(json.dumps({"sha256": teachers.fingerprint(file)}))
 
@@ -92,6 +92,15 @@ def test_another_file_of_the_same_name_has_a_folder_of_its_own(conversions, tmp_
         (folder / "import.json").unlink()
     with pytest.raises(ValueError, match="hold something else than .*: move them away"):
         teachers.find_teacher(str(file))
+
+
+def test_a_pytorch_file_may_keep_its_classifier(conversions, tmp_path):
+    file = tmp_path / "resnet34.pth"
+    file.write_bytes(b"one")
+    for classifier in (False, True, False, True):
+        found = teachers.find_teacher(str(file), classifier)
+        assert found.as_posix() == f"runs/imported/resnet34{'-classifier' * classifier}/encoders/student"
+    assert [name for name, _ in conversions] == ["resnet34.pth", "resnet34.pth and its classifier"]
 
 
 def test_the_teacher_is_the_one_that_is_named_or_that_of_stage_1(flags, tmp_path):

@@ -1,0 +1,139 @@
+"""What the commands share that train a classifier: flags, labelled images, validation and results."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+from absl import flags
+
+from larq_ssl import callbacks
+from larq_ssl.data.label_subsets import LabelSubset
+from larq_ssl.evaluation.results import named
+from larq_ssl.experiments import common, label_flags, training_data
+from larq_ssl.experiments.run_folder import RunFolder
+from larq_ssl.files import Content
+from larq_ssl.heads import linear_classifier
+from larq_ssl.optimizers import PRESETS
+
+FLAGS = flags.FLAGS
+
+_INITIALIZERS = ("pytorch", "zeros", "normal_0.01")
+
+flags.DEFINE_float("classifier_lr", None, "Peak learning rate of the classifier, where it is another than --lr.", 1e-9)
+flags.DEFINE_enum("classifier_init", "pytorch", _INITIALIZERS, "Kernel of a classifier that begins anew.")
+flags.DEFINE_integer(
+    "validate_every", 1, "Epochs between two accuracies on the images held out (always after the last); 0 for none.", 0
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Labelled:
+    """Training images, and which of them keep their label.
+
+    # Attributes
+        data: Images and view policy.
+        subset: The choice, `None` if all do.
+    """
+
+    data: training_data.Data
+    subset: LabelSubset | None
+
+    @property
+    def classes(self) -> int:
+        return self.data.train.class_count()
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """For `training.Job`."""
+        return {} if self.subset is None else {"labels": self.subset.fingerprint}
+
+    @property
+    def files(self) -> dict[str, Content]:
+        """For `training.Job`."""
+        return {} if self.subset is None else {RunFolder("").labels_file.name: self.subset.to_json()}
+
+
+def load(keep_others: bool = False) -> Labelled:
+    """The images of the flags of which the label flags keep the label.
+
+    # Arguments
+        keep_others: Keep the others, too, without their label.
+    # Raises
+        ValueError: If the images have no labels, or flags contradict each other.
+    """
+    train = training_data.load_train()
+    subset = label_flags.chosen(train)
+    if subset is not None:
+        common.say(f"{len(subset.ids):,} of {train.size:,} images keep their label: {subset.origin}.")
+        train = subset.hide_others(train) if keep_others else subset.only(train)
+    return Labelled(training_data.load_data(FLAGS.views, 1, train), subset)
+
+
+def classifier(dim: int, classes: int) -> tf.keras.Sequential:
+    """The classifier of the flags, with fresh weights."""
+    return linear_classifier("classifier", dim, classes, FLAGS.classifier_init)
+
+
+def arguments() -> dict[str, Any]:
+    """Arguments that all methods with a classifier take, as the flags say.
+
+    # Raises
+        ValueError: If the classifier is to learn at a multiple of nothing, or its decay is to change.
+    """
+    rate = 1.0
+    if FLAGS.classifier_lr is not None:
+        if not FLAGS.lr:
+            raise ValueError(f"--classifier_lr={FLAGS.classifier_lr} is a multiple of --lr, which must not be 0.")
+        rate = FLAGS.classifier_lr / FLAGS.lr
+    return {
+        "classifier_rate": rate,
+        "classifier_decay": _classifier_decay(),
+        "gradient_clip": FLAGS.gradient_clip,
+        "accumulate": FLAGS.accumulate,
+    }
+
+
+def _classifier_decay() -> float:
+    """What SimCLR adds to the loss, because its optimizer leaves the classifier out."""
+    if FLAGS.optimizer != "lars_simclr":
+        return 0.0
+    if FLAGS.final_weight_decay is not None:
+        raise ValueError(
+            f"--final_weight_decay={FLAGS.final_weight_decay} does not reach the classifier, whose decay is constant "
+            "with --optimizer=lars_simclr: leave one of them out."
+        )
+    return PRESETS["simclr"]["weight_decay"] if FLAGS.weight_decay is None else FLAGS.weight_decay
+
+
+def validation() -> tuple[callbacks.Validation, ...]:
+    """The callback of `--validate_every`, if there is to be one.
+
+    # Raises
+        ValueError: If there are no images to validate on.
+    """
+    if not FLAGS.validate_every:
+        return ()
+    try:
+        held_out = training_data.load_split("val")
+    except ValueError as error:
+        raise ValueError(f"{error}; or train without validation, by --validate_every=0") from error
+    return (callbacks.Validation(held_out, FLAGS.image_size, FLAGS.validate_every),)
+
+
+def summary(protocol: str, preset: str) -> Callable[[Sequence[Mapping[str, float]]], dict[str, float]]:
+    """Makes of the rows of a run the accuracies after the last and the best epoch, as probes name them."""
+
+    def of_rows(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+        measured = [row for row in rows if "val_top1" in row]
+        if not measured:
+            return {}
+        best = max(measured, key=lambda row: row["val_top1"])
+        metrics = {
+            f"{when}/top{top}": row[f"val_top{top}"]
+            for when, row in (("last", measured[-1]), ("best", best))
+            for top in (1, 5)
+        }
+        return named(protocol, preset, FLAGS.dataset, {**metrics, "best/epoch": float(best["epoch"])})
+
+    return of_rows
