@@ -11,6 +11,7 @@ _OF_METHODS = {
 _MULTI_CROP = {"dino": "DINO", "swav": "SwAV", "moco_star": "MoCo-v2*"}
 _OF_PAIRS = {"simclr": "SimCLR", "infomin": "InfoMin"}
 _BOOTSTRAP = {"byol": "BYOL", "msbreg": "MSBReg"}
+_WITH_LABELS = {"supervised": "supervised training"}
 _OF_VIEWS = {"": "", "_baseline": " (baseline)", "_sslight": " (SSLight)"}
 METHODS = (
     _OF_METHODS
@@ -21,12 +22,13 @@ METHODS = (
         for method, title in _MULTI_CROP.items()
         for views, words in _OF_VIEWS.items()
     }
+    | _WITH_LABELS
 )
 ARMS = {"float": "float", "stage1": "stage 1", "stage2": "stage 2", "one_stage": "in one stage"}
 
-_COMMANDS = ("bssl", "s2bnn", *_OF_PAIRS, *_BOOTSTRAP, *_MULTI_CROP)
+_COMMANDS = ("bssl", "s2bnn", *_OF_PAIRS, *_BOOTSTRAP, *_MULTI_CROP, *_WITH_LABELS)
 # What learns without a teacher that is trained before.
-_ALONE = ("s2bnn_contrastive", *_OF_PAIRS, *_BOOTSTRAP, *_MULTI_CROP)
+_ALONE = ("s2bnn_contrastive", *_OF_PAIRS, *_BOOTSTRAP, *_MULTI_CROP, *_WITH_LABELS)
 
 
 @dataclasses.dataclass(frozen=True)

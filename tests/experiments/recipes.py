@@ -7,7 +7,10 @@ ROOT = pathlib.Path(__file__).parents[2] / "experiments" / "recipes"
 FILES = sorted(ROOT.rglob("*.flags"))
 NAMES = [file.relative_to(ROOT).with_suffix("").as_posix() for file in FILES]
 
-COMMANDS = ("bssl", "byol", "dino", "infomin", "moco", "moco_star", "msbreg", "s2bnn", "simclr", "swav")
+COMMANDS = (
+    *("bssl", "byol", "dino", "infomin", "moco", "moco_star", "msbreg", "s2bnn", "simclr", "swav"),
+    *("distill", "fine_tune", "supervised"),
+)
 
 SWITCHES = ("train_teacher_head", "feature_source", "feature_scale", "teacher_batch_norm")
 
@@ -27,6 +30,8 @@ report = {{}}
 for name in {names}:
     with flagsaver.flagsaver():
         left = FLAGS(common.with_recipe(["{command}", f"--recipe={{name}}", *{typed}], None))
+        if FLAGS.encoder is None:
+            FLAGS.encoder = "reactnet_18"  # that of --run or --teacher
         if hasattr(experiment, "complete_flags"):
             experiment.complete_flags()
         told = {{flag: FLAGS[flag].value for flag in FLAGS}}

@@ -72,6 +72,7 @@ def test_the_recipe_comes_before_what_is_typed():
         ("simclr", ["--stage=1"], "digits/simclr_stage1"),
         ("byol", [], "digits/byol"),
         ("msbreg", ["--stage=2"], "digits/msbreg_stage2"),
+        ("supervised", ["--stage=1"], "digits/supervised_stage1"),
     ],
 )
 def test_the_recipe_for_the_digits_is_that_of_the_stage(method, typed, recipe):

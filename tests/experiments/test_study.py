@@ -219,6 +219,7 @@ def test_all_methods_are_those_that_have_recipes(commands):
     names = [name for name, *_ in found]
     assert names[0] == "teacher"
     assert {"stage1", "stage2", "s2bnn_guided/stage2", "dino_baseline/float", "swav_sslight/stage2"} <= set(names)
+    assert {"supervised/float", "supervised/stage1", "supervised/stage2"} <= set(names)
     assert "float" not in names  # of BSSL
     assert "dino/float" not in names
     for _, _, _, recipe, *_ in found:
