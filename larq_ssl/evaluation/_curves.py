@@ -44,7 +44,7 @@ def loss_curves(
         ValueError: If a file is not as described or there is nothing to draw.
     """
     runs = dict(metrics) if isinstance(metrics, Mapping) else {"": metrics}
-    curves = {run: _read_curves(pathlib.Path(path)) for run, path in runs.items()}
+    curves = {run: read_curves(pathlib.Path(path)) for run, path in runs.items()}
     panels = _panels(dict.fromkeys(name for of_run in curves.values() for name in of_run), names)
     columns = min(4, math.ceil(math.sqrt(len(panels))))
     rows = math.ceil(len(panels) / columns)
@@ -57,7 +57,7 @@ def loss_curves(
             lines = [of_run[member] for member in members if member in of_run]
             if lines:
                 handles.setdefault(run, _draw_curves(axes, lines, colour, last_value=not several))
-        _finish_panel(axes, name, len(members), bottom=index + columns >= len(panels))
+        finish_panel(axes, name, len(members), bottom=index + columns >= len(panels))
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold", color=INK)
     if several:
@@ -71,7 +71,8 @@ def loss_curves(
     return save(figure, file, overwrite, dpi=130)
 
 
-def _read_curves(path: pathlib.Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def read_curves(path: pathlib.Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Epochs and values of each metric in a `metrics.jsonl`."""
     lines = path.read_text().splitlines()
     points: dict[str, list[tuple[float, float]]] = {}
     for number, line in enumerate(lines):
@@ -140,7 +141,8 @@ def _draw_curves(axes: Axes, lines: list[tuple[np.ndarray, np.ndarray]], colour:
     return handle
 
 
-def _finish_panel(axes: Axes, name: str, members: int, bottom: bool) -> None:
+def finish_panel(axes: Axes, name: str, members: int, bottom: bool) -> None:
+    """Title, scale and grid of a panel that shows `members` metrics under one name."""
     title = name.replace("_", " ")
     if members > 1:
         title = f"{title.removesuffix('/*')} of {members} (median, range)"

@@ -6,7 +6,8 @@ Each function writes its file (PNG, PDF or SVG by its ending) whole or not at al
 from larq_ssl.evaluation._confusion import confusion_matrix
 from larq_ssl.evaluation._curves import loss_curves
 from larq_ssl.evaluation._diagnostics import layer_diagnostics
+from larq_ssl.evaluation._grid import grid_curves
 from larq_ssl.evaluation._pixel_scale import pixel_scale_ratios
 from larq_ssl.evaluation._sheet import view_sheet
 
-__all__ = ["confusion_matrix", "layer_diagnostics", "loss_curves", "pixel_scale_ratios", "view_sheet"]
+__all__ = ["confusion_matrix", "grid_curves", "layer_diagnostics", "loss_curves", "pixel_scale_ratios", "view_sheet"]

@@ -18,7 +18,8 @@ from larq_ssl.evaluation import pictures
 from larq_ssl.experiments import common
 from larq_ssl.experiments.run_folder import RunFolder, environment
 from larq_ssl.experiments.study_arms import ARMS, METHODS, Arm
-from larq_ssl.experiments.study_comparison import Hours, comparison, training_hours
+from larq_ssl.experiments.study_comparison import Hours, comparison
+from larq_ssl.experiments.study_runs import train, training_hours
 from larq_ssl.experiments.study_table import BINARIZATIONS, UNTRAINED, Row, evaluate, table
 from larq_ssl.files import write_json, write_whole
 
@@ -85,15 +86,6 @@ def commands(folder: pathlib.Path, seed: int) -> dict[str, list[str]]:
         own += [f"--preset={_PRESET.value}"] if _PRESET.value and arm.method == "bssl" else []
         wanted[arm.name] = [arm.command, f"--recipe={_RECIPES.value}/{arm.recipe}", *own, *data, f"--seed={seed}"]
     return wanted
-
-
-def train(name: str, command: Sequence[str]) -> RunFolder:
-    """Runs a command in a process of its own; one that is finished does nothing."""
-    common.say("")
-    code = common.run_command(command[0], command[1:])
-    if code:
-        raise ValueError(f"The study stops: the training of {name} ended with exit code {code}.")
-    return RunFolder(next(text for text in command if text.startswith("--workdir=")).partition("=")[2])
 
 
 _Run = TypeVar("_Run")

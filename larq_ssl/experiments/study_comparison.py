@@ -1,9 +1,7 @@
 """One line per method: what a study compares, float and binary, and what it cost."""
 
-import json
 from collections.abc import Mapping, Sequence
 
-from larq_ssl.experiments.run_folder import RunFolder
 from larq_ssl.experiments.study_arms import ARMS, METHODS, Arm
 from larq_ssl.experiments.study_table import BINARIZATIONS, UNTRAINED, Row, markdown, spread
 
@@ -60,14 +58,3 @@ def _hours(names: Sequence[str], hours: Mapping[str, list[float]]) -> str:
     """Of all these runs and seeds together, as far as they are finished."""
     spent = [value for name in names for value in hours.get(name, [])]
     return f"{sum(spent):.2f}" if spent else "unfinished"
-
-
-def training_hours(run: RunFolder) -> float:
-    """Hours in the training steps of a finished run, over all its starts; evaluation apart."""
-    rows = [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
-    batch_size, done, seconds = int(run.flags()["batch_size"]), 0, 0.0
-    for row in rows:
-        # A process that was started for the last step of an epoch alone has not timed it.
-        seconds += (row["step"] - done) * batch_size / row.get("images_per_second", float("inf"))
-        done = row["step"]
-    return seconds / 3600

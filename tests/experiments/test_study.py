@@ -230,7 +230,7 @@ def test_hours_are_those_of_training_over_all_starts(tmp_path, commands):
     rows = [{"epoch": e, "step": 10 * e, "images_per_second": 2.0 * e} for e in (1, 2)] + [{"epoch": 3, "step": 30}]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "flags.txt").write_text("--batch_size=36\n")
-    code = "from larq_ssl.experiments import run_folder as r, study_comparison as s\n"
+    code = "from larq_ssl.experiments import run_folder as r, study_runs as s\n"
     done = commands.python(code + f"print(s.training_hours(r.RunFolder({str(tmp_path)!r})))")
     assert done.code == 0, done.err
     assert float(done.out) == pytest.approx((360 / 2 + 360 / 4) / 3600)
