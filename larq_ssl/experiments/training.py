@@ -26,6 +26,8 @@ from larq_ssl.optimizers import build_optimizer
 
 FLAGS = flags.FLAGS
 
+# The sheet of the patches of a method that has them.
+_PATCHES = "patches.png"
 _SHEET_IMAGES = 8
 _LICENCES = {"digits": "Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, CC BY 4.0"}
 _EPOCH_COSINES = {"epoch_cosine": 0, "epoch_cosine_from_1": 1}
@@ -234,6 +236,8 @@ def _record_start(run: RunFolder, job: Job, batch: Mapping[str, tf.Tensor], meth
     sheet = batch["global"].numpy()[:_SHEET_IMAGES]
     local = batch["local"].numpy()[:_SHEET_IMAGES] if "local" in batch else None
     pictures.view_sheet(run.path / "views.png", sheet, local, overwrite=True)
+    if "patches" in batch:
+        pictures.view_sheet(run.path / _PATCHES, batch["patches"].numpy()[:_SHEET_IMAGES], overwrite=True)
     summary = profile.summary_text(encoder, FLAGS.image_size)
     write_whole(run.path / "summary.txt", summary, overwrite=True)
     for name, content in job.files.items():
@@ -264,7 +268,8 @@ def _finish(run: RunFolder, job: Job, method: SelfSupervisedModel, seconds: floa
             save_memory(memory, run.memory(name))
     rows = [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
     pictures.loss_curves(run.path / "curves.png", run.metrics_file, overwrite=True)
-    drawn = ["curves.png", *_diagnose(run), "views.png"]
+    patches = [_PATCHES] if (run.path / _PATCHES).is_file() else []
+    drawn = ["curves.png", *_diagnose(run), "views.png", *patches]
     results = {
         "metrics": {name: value for name, value in rows[-1].items() if name not in ("epoch", "step")}
         | dict(job.summary(rows)),

@@ -45,6 +45,7 @@ def test_a_run_holds_networks_heads_and_the_queue(stages):
         assert terms <= run.results()["metrics"].keys()
         last = run.results()["metrics"]
         assert last["loss"] == pytest.approx((last["contrastive"] + last["jigsaw"]) / 2, rel=1e-5)
+        assert (run.path / "patches.png").read_bytes()[1:4] == b"PNG"
 
 
 def test_stage_2_goes_on_with_everything(stages):
@@ -63,6 +64,7 @@ def test_stage_1_without_a_jigsaw_is_no_start_for_a_stage_2_with_one(commands):
     first = _run(commands, "plain", "--stage=1", "--views=infomin")
     assert "jigsaw" not in first.results()["metrics"]
     assert not first.head("patch_head").exists()
+    assert not (first.path / "patches.png").exists()
     done = commands.run(
         *TINY, "--stage=2", "--jigsaw", f"--stage1={first.path}", "--workdir=infomin/mixed", "--views=infomin"
     )
