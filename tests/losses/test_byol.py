@@ -50,7 +50,9 @@ def test_it_is_four_less_two_cosines_of_a_view_with_the_other_target():
 def test_lengths_do_not_count_and_a_right_prediction_costs_nothing():
     target = _rows(6)
     swapped = np.concatenate([target[3:], target[:3]])
-    np.testing.assert_allclose(byol_loss(target, 100 * swapped), np.zeros(3), atol=1e-6)
+    for length in (1e-5, 100):
+        np.testing.assert_allclose(byol_loss(target, length * swapped), np.zeros(3), atol=1e-6)
+        np.testing.assert_allclose(byol_loss(length * target, swapped), np.zeros(3), atol=1e-6)
     np.testing.assert_allclose(byol_loss(target, -swapped), np.full(3, 8), rtol=1e-6)
 
 

@@ -62,9 +62,8 @@ def test_pushes_are_those_of_the_formula(case, per_view):
     _assert_is(arrays, name, lambda online: brownian_loss(directions, online, views))
 
 
-@pytest.mark.parametrize(
-    ("case", "spectrum", "rows"), [(case, *kind) for case in CASES for kind in (("sv", "image"), ("sv", "view"))]
-)
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("spectrum", "rows"), [("sv", "image"), ("sv", "view"), ("cov", "image")])
 def test_all_three_together(case, spectrum, rows):
     arrays, views = _case(case)
     lambda_s, lambda_b = arrays["lambda_s_b"].astype(np.float32)
@@ -126,6 +125,16 @@ def test_the_order_of_views_does_not_count_and_equal_views_cost_nothing():
     same = np.tile(_rows(3), [4, 1])
     for centroid in CENTROIDS.values():
         np.testing.assert_allclose(centroid_loss(same, 7 * same, 4, centroid), np.zeros(3), atol=1e-6)
+
+
+def test_lengths_do_not_count():
+    """Neither long nor short ones, in one view or another."""
+    target, online, directions = _rows(), _rows(seed=1), _rows(3, seed=2)
+    lengths = 10.0 ** np.random.default_rng(3).uniform(-5, 2, (2, 12, 1))
+    for centroid in CENTROIDS.values():
+        expected = centroid_loss(target, online, 4, centroid)
+        assert_near(centroid_loss(lengths[0] * target, lengths[1] * online, 4, centroid), expected)
+    assert_near(brownian_loss(directions, lengths[1] * online, 4), brownian_loss(directions, online, 4))
 
 
 def test_directions_are_uniform_on_the_sphere():

@@ -193,6 +193,13 @@ def test_the_keras_loss_is_the_mean():
     assert float(NTXent(0.3)(first, second)) == pytest.approx(np.mean(nt_xent(first, second, 0.3)), rel=1e-6)
 
 
+def test_the_temperature_is_that_of_imagenet_unless_it_is_given():
+    first, second = _unit(0, 5, 7), _unit(1, 5, 7)
+    np.testing.assert_array_equal(nt_xent_logits(first, second), nt_xent_logits(first, second, 0.1))
+    np.testing.assert_array_equal(nt_xent(first, second), nt_xent(first, second, 0.1))
+    assert NTXent().temperature == 0.1
+
+
 @pytest.mark.parametrize(
     ("shapes", "message"),
     [

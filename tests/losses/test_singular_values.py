@@ -58,7 +58,8 @@ def test_of_predictions_it_is_that_of_their_unit_rows(case, spectrum, rows):
         lambda q: singular_value_loss(embedding_rows(q, views, rows), spectrum),
         online.reshape(-1, dim).astype(np.float32),
     )
-    assert_near(loss, arrays[name])
+    # Not relative alone: the loss is what is left of sums of about 1, and may be nearly nothing.
+    np.testing.assert_allclose(loss, arrays[name], rtol=1e-5, atol=1e-5)
     assert_near(gradient.reshape(online.shape), arrays[f"{name}_grad_online"])
 
 
