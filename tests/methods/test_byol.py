@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from larq_ssl.losses import mean_uniformity, unit_rows
 from larq_ssl.methods import BYOL
+from larq_ssl.methods.monitors import embedding_std
 from larq_ssl.optimizers import SGD, Adam
 from larq_ssl.schedules import WarmupCosine
 from tests.methods import tiny
@@ -172,6 +173,20 @@ def test_the_probe_teaches_the_encoder_nothing():
     terms = [tiny.trained(method, [_batch()])[0] for method in (plain, probed)]
     assert terms[1]["loss"] == pytest.approx(terms[0]["loss"] + terms[1]["probe"], rel=1e-5)
     tiny.assert_close(tiny.parameters(probed.networks["student"]), tiny.parameters(plain.networks["student"]), 1e-6)
+
+
+@pytest.mark.parametrize("make", [tiny.byol, tiny.msbreg])
+def test_probe_and_spread_are_those_of_the_first_view(make):
+    method, one = make(optimizer=SGD(0.0), linear_probe=True), _batch()
+    features = [method.networks["student"](images, training=True) for images in tf.unstack(one["global"], axis=1)]
+    logits = method.networks["linear_probe"](features[0])
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(one["label"], logits)
+    terms = tiny.trained(method, [one])[0]
+    assert terms["probe"] == pytest.approx(float(tf.reduce_mean(losses)), rel=1e-4)
+    assert terms["probe_accuracy"] == pytest.approx(np.mean(np.argmax(logits, axis=1) == one["label"]))
+    first, second = (float(embedding_std(of_view)) for of_view in features)
+    assert terms["embedding_std"] == pytest.approx(first, rel=1e-4)
+    assert second != pytest.approx(first, rel=1e-3)
 
 
 @pytest.mark.parametrize("views", [1, 3])

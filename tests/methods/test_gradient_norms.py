@@ -109,3 +109,20 @@ def test_a_variable_that_is_not_optimised_is_refused():
     stranger = method.networks["teacher"].trainable_variables[0]
     with pytest.raises(ValueError, match="`variables` must be optimised, .* is not"):
         method.gradient_norms([stranger])
+
+
+MAKERS = {
+    **{name: getattr(tiny, name) for name in ("byol", "dino", "infomin", "moco", "moco_star", "msbreg", "simclr")},
+    **{name: getattr(tiny, name) for name in ("distill", "supervised", "swav")},
+    "infomin_jigsaw": lambda: tiny.infomin(jigsaw=True),
+    "s2bnn": lambda: tiny.s2bnn("contrastive_guided"),
+}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_each_network_that_learns_counts_in_one_group(name):
+    """But for a probe, which teaches none of them anything."""
+    method = MAKERS[name]()
+    grouped = [network for members in method.gradient_groups.values() for network in members]
+    assert len(set(grouped)) == len(grouped)
+    assert set(grouped) & set(method.networks) == set(method.optimized)

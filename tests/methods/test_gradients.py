@@ -12,16 +12,17 @@ import numpy as np
 import pytest
 
 from larq_ssl import models
-from larq_ssl.heads import byol_head, mlp_head
+from larq_ssl.heads import byol_head, mlp_head, simclr_head
 from larq_ssl.methods.bssl import BSSL, PRESETS, default_heads
 from larq_ssl.methods.byol import BYOL
 from larq_ssl.methods.infomin import InfoMin
 from larq_ssl.methods.moco import MoCo
 from larq_ssl.methods.msbreg import MSBReg
 from larq_ssl.methods.s2bnn import S2BNN, SCHEMES
-from larq_ssl.optimizers import SGD
+from larq_ssl.methods.simclr import SimCLR
+from larq_ssl.optimizers import LARS, SGD
 from larq_ssl.roles import variable_roles
-from larq_ssl.schedules import Balance
+from larq_ssl.schedules import Balance, SimCLRCosine
 from tests.methods import tiny
 
 # Narrow, with every kind of block: ReActNet-A doubles channels with stride 1 and 2.
@@ -78,9 +79,9 @@ def _bootstrap(kind, name, binarization, norm):
     return kind(student=encoders[0], momentum_encoder=encoders[1], **heads)
 
 
-def _without_real_gradient(method, size, make=None):
+def _without_real_gradient(method, size, make=None, optimizer=None):
     """Names of the variables, after three steps."""
-    method.compile(SGD(0.01))
+    method.compile(optimizer or SGD(0.01))
     make = make or (lambda seed: tiny.batch(seed, size=4, image=(size, size, 3)))
     tiny.trained(method, [make(seed) for seed in range(3)])
     names = [
@@ -143,6 +144,18 @@ def test_moco_moves_every_variable(name, binarization):
 def test_infomin_moves_every_variable():
     method = _infomin("reactnet_18", "full")
     assert _without_real_gradient(method, 16, lambda seed: tiny.jigsaw_batch(seed, side=16, patch=8)) == []
+    assert method.variables_without_gradient() == []
+
+
+@pytest.mark.parametrize("memory", [False, True])
+def test_simclr_wakes_every_branch_of_its_resnet(memory):
+    """They start closed, and the published learning rate at zero: only the third step reaches into them."""
+    encoders = [_student("simclr_resnet_18", "none") for _ in range(1 + memory)]
+    heads = [simclr_head(head, encoders[0].feature_dim, 8) for head in ("student_head", "momentum_head")]
+    followers = {"momentum_encoder": encoders[-1], "momentum_head": heads[1], "queue_size": 16} if memory else {}
+    method = SimCLR(encoders[0], heads[0], **followers)
+    optimizer = LARS.preset("simclr", SimCLRCosine(0.5, 10, 2))
+    assert _without_real_gradient(method, 16, optimizer=optimizer) == []
     assert method.variables_without_gradient() == []
 
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 from larq_ssl.losses import unit_rows
 from larq_ssl.methods import SimCLR
 from larq_ssl.methods.joint_probe import JointProbe
+from larq_ssl.methods.monitors import embedding_std
 from larq_ssl.optimizers import LARS, SGD, Adam
 from larq_ssl.roles import Role
 from tests import golden
@@ -67,7 +68,10 @@ def test_what_is_watched(memory):
         second = np.split(_embed(method, "momentum_encoder", "momentum_head", one["global"]).numpy(), 2)[1]
     similarities = first.astype(np.float64) @ second.T / 0.1
     chances = np.exp(similarities) / np.exp(similarities).sum(axis=1, keepdims=True)
+    both = tf.concat(tf.unstack(one["global"], axis=1), axis=0)
+    features = method.networks["student"](both, training=True)
     terms = tiny.trained(method, [one])[0]
+    assert terms["embedding_std"] == pytest.approx(float(embedding_std(features[:6])), rel=1e-4)
     assert terms["accuracy"] == pytest.approx(np.mean(np.argmax(chances, axis=1) == np.arange(6)))
     assert terms["entropy"] == pytest.approx(-np.sum(chances * np.log(chances)) / 6, rel=1e-3)
     assert set(terms) == {
