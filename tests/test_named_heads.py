@@ -119,6 +119,11 @@ def test_shapes_of_the_published_heads():
     assert [tuple(weight.shape) for weight in byol_head("head", 2048).trainable_weights] == [
         *((2048, 4096), (4096,), (4096,), (4096, 256))
     ]
+    # Haiku's start: a normal distribution cut off at two deviations, which is not scaled up again.
+    for layer, inputs in (("dense1", 500), ("dense2", 400)):
+        kernel = byol_head("head", 500, 400).get_layer(layer).kernel.numpy()
+        assert kernel.std() == pytest.approx(0.8796 * inputs**-0.5, rel=0.02)
+        assert np.abs(kernel).max() <= 2 * inputs**-0.5
     with pytest.raises(ValueError, match="depth must be at least 1, got 0"):
         simclr_head("head", 8, depth=0)
 

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 
 ROOT = pathlib.Path(__file__).parents[2] / "experiments" / "recipes"
 FILES = sorted(ROOT.rglob("*.flags"))
@@ -57,6 +58,12 @@ def command_of(name: str) -> str:
     """The longest name of a command with which the recipe's begins."""
     recipe = name.split("/")[1]
     return max((command for command in COMMANDS if recipe == command or recipe.startswith(f"{command}_")), key=len)
+
+
+def reach(name: str) -> str:
+    """What the header says that is to be reached, on one line."""
+    header = [line for line in (ROOT / f"{name}.flags").read_text().splitlines() if line.startswith("#")]
+    return re.search(r"Reach[^:]*: (.*?)\. ", " ".join(line[2:] for line in header) + " ")[1]
 
 
 def parse(commands, command: str, names: list[str], *typed: str) -> dict[str, dict]:

@@ -8,7 +8,7 @@ import pytest
 
 from larq_ssl.experiments.run_folder import RunFolder
 from tests.experiments import saved
-from tests.experiments.recipes import parse
+from tests.experiments.recipes import parse, reach
 
 TINY = (
     *("infomin", "--deterministic", "--epochs=2", "--steps_per_epoch=2", "--batch_size=16", "--width=0.125"),
@@ -117,6 +117,7 @@ contrast = method.contrast
 print(json.dumps({{
     "heads": heads,
     "inputs": {{name: head.spec.input_dim for name, head in method.heads.items()}},
+    "kernels": [float(np.std(head.layers[0].kernel)) for head in method.heads.values()],
     "numbers": [contrast.temperature, contrast.momentum, contrast.batch_norm_groups, method.queue.size],
     "clip": method.gradient_clip,
     "rates": [float(rate(step)) for step in (0, 10, data.total_steps - 1)],
@@ -137,6 +138,8 @@ def test_defaults_are_those_of_the_released_code(commands):
     told = _built(commands, *SMALL)
     dim = 64
     assert told["heads"] == {"student_head": [dim, 128], "momentum_head": [dim, 128]}
+    # PyTorch's start: uniform within 1 / sqrt(inputs).
+    assert told["kernels"] == pytest.approx([(3 * dim) ** -0.5] * 2, rel=0.05)
     assert told["numbers"] == [0.15, 0.999, 1, 65536]
     assert (told["optimizer"], told["lr"], told["weight_decay"]) == ("sgd", 0.03, 1e-4)
     assert (told["views"], told["clip"]) == ("infomin", None)
@@ -156,13 +159,14 @@ def test_a_jigsaw_has_heads_of_its_own(commands, typed):
         **{"student_head": [20, 10], "momentum_head": [20, 10], "patch_head": [20, 10], "jigsaw_head": [10]}
     }
     assert told["inputs"] == {"student_head": 64, "momentum_head": 64, "patch_head": 64, "jigsaw_head": 90}
+    assert told["kernels"] == pytest.approx([(3 * width) ** -0.5 for width in told["inputs"].values()], rel=0.1)
     assert (told["numbers"], told["clip"]) == ([0.3, 0.9, 2, 96], 2)
     assert told["folder"].endswith("jigsaw/float") == ("--jigsaw" in typed)
 
 
 def test_recipes_are_as_published(commands):
-    names = ["imagenet/infomin_resnet_50", "imagenet100/infomin_reactnet_a_stage1"]
-    official, binary = parse(commands, "infomin", names).values()
+    names = ["imagenet/infomin_resnet_50", *(f"imagenet100/infomin_reactnet_a_stage{stage}" for stage in (1, 2))]
+    official, *binary = parse(commands, "infomin", names).values()
     published = {
         **{"encoder": "resnet_50", "views": "infomin", "jigsaw": True, "queue_size": 65536, "temperature": 0.15},
         **{"momentum": 0.999, "embedding_dim": 128, "hidden_dim": None, "lr": 0.03, "min_lr": 3e-5},
@@ -171,5 +175,14 @@ def test_recipes_are_as_published(commands):
     }
     assert {name: official[name] for name in published} == published
     assert official["rates"] == pytest.approx([0.03, 3e-5], rel=1e-3)
-    ours = {"encoder": "reactnet_a", "views": "infomin", "jigsaw": False, "temperature": 0.15, "queue_size": 16384}
-    assert {name: binary[name] for name in ours} == ours
+    assert "70.1 %" in reach(names[0])
+    # The optimizer is S2-BNN's.
+    ours = {
+        **{"encoder": "reactnet_a", "views": "infomin", "jigsaw": False, "temperature": 0.15, "queue_size": 16384},
+        **{"momentum": 0.999, "embedding_dim": 128, "hidden_dim": None, "lr": 3e-4, "weight_decay": 1e-4, "min_lr": 0},
+        **{"optimizer_flag": "adam", "schedule": "linear", "epochs": 200, "batch_size": 256, "image_size": 224},
+        **{"batch_norm_groups": 8, "warmup_epochs": 0, "gradient_clip": None},
+    }
+    for name, told in zip(names[1:], binary, strict=True):
+        assert {flag: told[flag] for flag in ours} == ours
+        assert "45.38 %" in reach(name)

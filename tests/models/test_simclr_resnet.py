@@ -187,13 +187,20 @@ def test_parameters_of_the_paper(name, width, millions):
     assert round(count / 1e6) == millions
 
 
-def test_deeper_networks_have_more_blocks():
-    blocks = {}
-    for name in ("simclr_resnet_34", "simclr_resnet_101_sk"):
-        encoder = models.registry.build_blank(EncoderSpec(name, binarization="none", width=0.125, stem="cifar"))
-        ends = [layer.name.split("/") for layer in encoder.layers if layer.name.endswith("/add")]
-        blocks[name] = [sum(stage == f"stage{number}" for stage, *_ in ends) for number in (1, 2, 3, 4)]
-    assert blocks == {"simclr_resnet_34": [3, 4, 6, 3], "simclr_resnet_101_sk": [3, 4, 23, 3]}
+@pytest.mark.parametrize(
+    ("name", "blocks"),
+    [
+        ("simclr_resnet_34", [3, 4, 6, 3]),
+        ("simclr_resnet_101_sk", [3, 4, 23, 3]),
+        pytest.param("simclr_resnet_152", [3, 8, 36, 3], marks=pytest.mark.slow),
+        # No count of its parameters is published.
+        pytest.param("simclr_resnet_200", [3, 24, 36, 3], marks=pytest.mark.slow),
+    ],
+)
+def test_deeper_networks_have_more_blocks(name, blocks):
+    encoder = models.registry.build_blank(EncoderSpec(name, binarization="none", width=0.125, stem="cifar"))
+    ends = [layer.name.split("/") for layer in encoder.layers if layer.name.endswith("/add")]
+    assert [sum(stage == f"stage{number}" for stage, *_ in ends) for number in (1, 2, 3, 4)] == blocks
 
 
 def test_registered_names():
