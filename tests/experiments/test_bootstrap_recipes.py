@@ -1,10 +1,8 @@
 """Recipes of BYOL and MSBReg have the numbers of BYOL's code and of MSBReg's supplement, and say what to reach."""
 
-import re
-
 import pytest
 
-from tests.experiments.recipes import NAMES, ROOT, command_of, parse_all
+from tests.experiments.recipes import NAMES, ROOT, command_of, parse_all, reach
 
 COMMANDS = ("byol", "msbreg")
 LARGE = ("imagenet/", "imagenet100/", "stl10/")
@@ -43,12 +41,6 @@ def parsed(commands) -> dict[str, dict]:
 
 def has(told: dict, published: dict) -> None:
     assert {name: told[name] for name in published} == published
-
-
-def reach(name: str) -> str:
-    """What the header says that is to be reached, on one line."""
-    header = [line for line in (ROOT / f"{name}.flags").read_text().splitlines() if line.startswith("#")]
-    return re.search(r"Reach[^:]*: (.*?)\. ", " ".join(line[2:] for line in header) + " ")[1]
 
 
 @pytest.mark.parametrize(
@@ -128,15 +120,24 @@ def test_byol_as_msbreg_compares_itself_with_it(name, batch, own, accuracy, pars
 
 
 @pytest.mark.parametrize("stage", [1, 2])
-@pytest.mark.parametrize(("data", "accuracy"), [("imagenet", "49.25"), ("imagenet100", "71.08")])
-def test_the_rows_of_bssl_are_in_two_stages(data, accuracy, stage, parsed):
+@pytest.mark.parametrize(
+    ("data", "accuracy", "base", "heads"),
+    [
+        ("imagenet", "49.25", 0.15, {"hidden_dim": 2048, "embedding_dim": 256}),
+        ("imagenet100", "71.08", 0.4, {"hidden_dim": 512, "embedding_dim": 128}),
+    ],
+)
+def test_the_rows_of_bssl_are_in_two_stages(data, accuracy, base, heads, stage, parsed):
     byol, msbreg = (parsed[f"{data}/{method}_reactnet_a_stage{stage}"] for method in COMMANDS)
     for told in (byol, msbreg):
         has(told, {**RUN, "encoder": "reactnet_a", "epochs": 200, "strategy": "mirrored", "image_size": 224})
+        # That of BYOL for 300 epochs.
+        has(told, {"momentum": 0.99, "head_norm": "batch"})
         assert told["binarization"] == ("activations", "full")[stage - 1]
     has(byol, {"views": "byol", "batch_size": 2048, "hidden_dim": 4096, "embedding_dim": 256, "weight_decay": 1e-6})
     assert byol["lr"] == pytest.approx(0.3 * 2048 / 256)
-    has(msbreg, {**LOSSES, "batch_size": 512, "weight_decay": 1e-5})
+    has(msbreg, {**LOSSES, **heads, "batch_size": 512, "weight_decay": 1e-5})
+    assert msbreg["lr"] == pytest.approx(base * 512 / 256 * 4)
     assert accuracy in reach(f"{data}/byol_reactnet_a_stage{stage}")
 
 
