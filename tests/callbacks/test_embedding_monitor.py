@@ -124,6 +124,9 @@ class TestEffectiveRank:
         # Four images in one direction, one in another: singular values 2 and 1, shares 2/3 and 1/3.
         unequal = np.eye(3)[[0, 0, 0, 0, 1]]
         assert effective_rank(unequal) == pytest.approx(3 / 2 ** (2 / 3))
+        # Not by their lengths.
+        lengths = np.array([[3.0], [0.1], [7.0], [1.0], [50.0]])
+        assert effective_rank(lengths * unequal) == pytest.approx(effective_rank(unequal))
 
     def test_one_direction_is_rank_one_whatever_its_length(self):
         assert effective_rank(np.outer([1.0, 2, 30], [1, 2, 3, 4])) == pytest.approx(1)
