@@ -2,10 +2,11 @@
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -19,7 +20,7 @@ from larq_ssl.experiments.run_folder import RunFolder
 from larq_ssl.experiments.training_data import Data
 from larq_ssl.files import Content, write_json, write_whole
 from larq_ssl.memories import save_memory
-from larq_ssl.methods.base import NOT_FINITE, SelfSupervisedModel
+from larq_ssl.methods.base import NOT_FINITE, Batch, SelfSupervisedModel
 from larq_ssl.models import folder as model_folder
 from larq_ssl.models import profile
 from larq_ssl.optimizers import build_optimizer
@@ -147,7 +148,9 @@ def run_training(experiment: str, prepare: Callable[[RunFolder], Job]) -> int:
             with strategy.scope():
                 method = job.make()
                 method.compile(optimizer=optimizer(job.data))
-            first = next(iter(job.data.batches()))
+            # A pipeline takes a while to be traced: a new run is trained on this one.
+            batches = job.data.batches()
+            first = next(iter(batches))
             callbacks.check_views(first)
             inputs = {"data": job.data.train.fingerprint, **job.inputs}
             run.begin(flags_text, inputs, f"python -m larq_ssl.experiments.{experiment}", FLAGS.fresh)
@@ -156,24 +159,29 @@ def run_training(experiment: str, prepare: Callable[[RunFolder], Job]) -> int:
             if done == 0:
                 _record_start(run, job, first, method)
         common.say(f"{run.path}: {f'going on after step {done:,}' if done else 'a new run'}; {method_size(method)}.")
-        watchers = [*job.callbacks, *_watchers(run, job, method, online_knn)]
-        return _fit(run, job, method, done, checkpoints, watchers)
+        looked_at = itertools.chain([first], batches.skip(1))
+        watchers = [*job.callbacks, *_watchers(run, job, looked_at, method, online_knn)]
+        return _fit(run, job, method, job.data.batches(done) if done else batches, checkpoints, watchers)
 
 
 def _watchers(
-    run: RunFolder, job: Job, method: SelfSupervisedModel, online_knn: watching.OnlineKNN | None
+    run: RunFolder,
+    job: Job,
+    batches: Iterable[Batch],
+    method: SelfSupervisedModel,
+    online_knn: watching.OnlineKNN | None,
 ) -> list[tf.keras.callbacks.Callback]:
     logged = {"learning_rate": learning_rate(job.data), **job.schedules}
     if FLAGS.final_weight_decay is not None:
         logged["weight_decay"] = weight_decay(job.data)
-    return watching.watchers(run, job.data, method, logged, job.shown, online_knn, job.evaluations)
+    return watching.watchers(run, job.data, batches, method, logged, job.shown, online_knn, job.evaluations)
 
 
 def _fit(
     run: RunFolder,
     job: Job,
     method: SelfSupervisedModel,
-    done: int,
+    batches: tf.data.Dataset,
     checkpoints: Checkpoints,
     watchers: list[tf.keras.callbacks.Callback],
 ) -> int:
@@ -182,7 +190,7 @@ def _fit(
     try:
         with _told():
             method.fit(
-                job.data.batches(done),
+                batches,
                 epochs=FLAGS.epochs,
                 steps_per_epoch=job.data.steps_per_epoch,
                 callbacks=[*watchers, saving],
@@ -238,7 +246,7 @@ def _record_start(run: RunFolder, job: Job, batch: Mapping[str, tf.Tensor], meth
     pictures.view_sheet(run.path / "views.png", sheet, local, overwrite=True)
     if "patches" in batch:
         pictures.view_sheet(run.path / _PATCHES, batch["patches"].numpy()[:_SHEET_IMAGES], overwrite=True)
-    summary = profile.summary_text(encoder, FLAGS.image_size)
+    summary, cost = profile.summary_and_cost(encoder, FLAGS.image_size)
     write_whole(run.path / "summary.txt", summary, overwrite=True)
     for name, content in job.files.items():
         write_whole(run.path / name, content, overwrite=True)
@@ -248,7 +256,6 @@ def _record_start(run: RunFolder, job: Job, batch: Mapping[str, tf.Tensor], meth
     with tf.summary.create_file_writer(str(run.tensorboard)).as_default():
         tf.summary.image("views", rows[None], step=0, description="Rows are images, columns are views.")
         tf.summary.text("summary", f"```\n{summary}\n```", step=0)
-    cost = profile.cost(encoder, FLAGS.image_size)
     common.say(
         f"{encoder.spec.name} at {FLAGS.image_size} px: {cost.binary_macs:,} binary and {cost.float_macs:,} other "
         f"MACs, {cost.size_bytes / 1024:,.0f} KiB (layer by layer in {run.path / 'summary.txt'})."

@@ -1,6 +1,7 @@
 """What watches a training command while it trains: the callbacks that the flags ask for."""
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -11,7 +12,7 @@ from larq_ssl.data import pipeline
 from larq_ssl.experiments import common
 from larq_ssl.experiments.run_folder import RunFolder
 from larq_ssl.experiments.training_data import Data, load_split
-from larq_ssl.methods.base import SelfSupervisedModel
+from larq_ssl.methods.base import Batch, SelfSupervisedModel
 
 FLAGS = flags.FLAGS
 
@@ -26,6 +27,7 @@ OnlineKNN = Callable[[tf.keras.Model], tf.keras.callbacks.Callback]
 def watchers(
     run: RunFolder,
     data: Data,
+    batches: Iterable[Batch],
     method: SelfSupervisedModel,
     logged: Mapping[str, Callable],
     shown: Sequence[str],
@@ -37,6 +39,7 @@ def watchers(
     # Arguments
         run: Where the metrics go.
         data: What is trained on.
+        batches: Its batches from the first step on.
         method: What is trained.
         logged: Schedules whose values are logged at each epoch, by name.
         shown: Metrics for the progress bar; those of the callbacks are added.
@@ -44,7 +47,7 @@ def watchers(
         evaluations: What else is measured at the end of an epoch.
     """
     encoder = method.encoders["student"]
-    views = _fixed_views(data)
+    views = _fixed_views(data, batches)
     probe, places, every = views[:_PROBE_IMAGES, 0], (run.diagnostics_file, run.tensorboard), FLAGS.diagnostics_every
     monitor = callbacks.EmbeddingMonitor
     head = method.networks.get("student_head")
@@ -66,12 +69,16 @@ def watchers(
     ]
 
 
-def _fixed_views(data: Data) -> np.ndarray:
-    """Up to two views of some images, uint8 `[images, views, size, size, 3]`, always the same ones of a run."""
-    policy = data.policy.first(min(2, len(data.policy.global_views)))
-    count = min(_MONITORED_IMAGES, data.train.size)
-    batches = pipeline.view_batches(data.train, policy, count, FLAGS.seed, max_bad_images=FLAGS.max_bad_images)
-    return next(iter(batches))["global"].numpy()
+def _fixed_views(data: Data, batches: Iterable[Batch]) -> np.ndarray:
+    """Up to two views of some images, uint8 `[images, views, size, size, 3]`, always the same ones of a run.
+
+    They are those of the first batches, as far as these are of one epoch: a pipeline of their own would give the same
+    pixels, but takes as long to be traced as that of training.
+    """
+    size = FLAGS.batch_size
+    count = min(_MONITORED_IMAGES, pipeline.steps_per_epoch(data.train, size) * size)
+    parts = [batch["global"][:, :2].numpy() for batch in itertools.islice(batches, -(-count // size))]
+    return np.concatenate(parts)[:count]
 
 
 def online_knn() -> OnlineKNN | None:

@@ -10,7 +10,7 @@ from larq_ssl.models.folder import (
     save_head,
     save_weights,
 )
-from larq_ssl.models.profile import Cost, cost, summary_text
+from larq_ssl.models.profile import Cost, cost, summary_and_cost, summary_text
 from larq_ssl.models.registry import ARCHITECTURES, build
 from larq_ssl.models.transfer import TransferReport, assign_weights, copy_weights, named_weights
 
@@ -32,5 +32,6 @@ __all__ = [
     "save_encoder",
     "save_head",
     "save_weights",
+    "summary_and_cost",
     "summary_text",
 ]

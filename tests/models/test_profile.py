@@ -2,7 +2,7 @@ import larq
 import pytest
 
 from larq_ssl import models
-from larq_ssl.models.profile import Cost, cost, profile, summary_text
+from larq_ssl.models.profile import Cost, cost, profile, summary_and_cost, summary_text
 
 
 def test_cost_and_summary_of_reactnet_a():
@@ -16,6 +16,11 @@ def test_cost_and_summary_of_reactnet_a():
     assert "# 1-bit" in text
     assert "28253184" in text
     assert "block13/conv1x1" in text
+
+
+def test_both_at_once_are_the_same():
+    encoder = models.build("xnor_18", width=0.125)
+    assert summary_and_cost(encoder, 32) == (summary_text(encoder, 32), cost(encoder, 32))
 
 
 def test_works_for_layers_shared_between_sizes():

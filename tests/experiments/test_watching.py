@@ -1,0 +1,31 @@
+"""What a run is watched by: always the same images, and no pipeline of their own."""
+
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from larq_ssl.experiments import watching
+from larq_ssl.experiments.training_data import Data
+
+
+@pytest.mark.parametrize(
+    ("images", "batch_size", "needed", "watched"),
+    [
+        (2000, 100, 3, 256),
+        (2000, 300, 1, 256),
+        # Whole batches of one epoch: in the next one, images come again.
+        (50, 12, 4, 48),
+        (9, 9, 1, 9),
+    ],
+)
+@pytest.mark.parametrize("views", [1, 2, 3])
+def test_watched_images_are_those_of_the_first_batches(monkeypatch, images, batch_size, needed, watched, views):
+    monkeypatch.setattr(watching, "FLAGS", types.SimpleNamespace(batch_size=batch_size))
+    pixels = np.random.default_rng(0).integers(0, 256, (10, batch_size, views, 4, 4, 3), np.uint8)
+    data = Data(types.SimpleNamespace(size=images), None, steps_per_epoch=1)
+    left = iter([{"global": tf.constant(batch)} for batch in pixels])
+    found = watching._fixed_views(data, left)
+    np.testing.assert_array_equal(found, pixels.reshape(-1, views, 4, 4, 3)[:watched, :2])
+    assert len(list(left)) == 10 - needed
