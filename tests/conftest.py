@@ -14,6 +14,14 @@ tf.config.set_logical_device_configuration(
 )
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """With `--dist loadfile`, files that last long come first."""
+    from tests.scheduling import LongestFirst  # pytest runs without xdist, too
+
+    return LongestFirst(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
 @pytest.fixture(autouse=True)
 def _fresh_keras():
     """No test sees the graph, the precision policy or the seed of another."""
