@@ -6,13 +6,13 @@ import numpy as np
 
 from larq_ssl.data.label_subsets import LabelSubset, read_labels
 from larq_ssl.experiments.run_folder import RunFolder
+from tests.experiments.commands import SHORT_FLOAT
 
 TINY = (
     *("--deterministic", "--epochs=2", "--steps_per_epoch=2", "--batch_size=35", "--image_size=8", "--knn_every=0"),
     *("--checkpoint_every=2", "--diagnostics_every=0", "--embeddings_every=0", "--validate_every=1"),
 )
 STEPS = 4
-NARROW = "--width=0.125"
 FILES = {
     *("flags.txt", "environment.json", "inputs.json", "metrics.jsonl", "results.json", "LICENSES.md"),
     *("summary.txt", "views.png", "curves.png", ".lock", "checkpoints", "tensorboard", "encoders", "heads"),
@@ -31,7 +31,7 @@ def pretrain(commands, *arguments: str) -> RunFolder:
     """A tiny network pre-trained by MoCo, with a head of two layers."""
     folder = RunFolder(commands.folder / "pretrained")
     if not folder.finished:
-        done = commands.run("moco", *TINY[:-1], NARROW, "--queue_size=70", f"--workdir={folder.path}", *arguments)
+        done = commands.run("moco", *TINY[:-1], *SHORT_FLOAT, "--queue_size=70", f"--workdir={folder.path}", *arguments)
         assert done.code == 0, done.err
     return folder
 

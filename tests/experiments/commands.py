@@ -1,6 +1,7 @@
 """The commands of larq_ssl in processes of their own, forked from one that has paid for the imports."""
 
 import dataclasses
+import functools
 import itertools
 import json
 import os
@@ -10,6 +11,20 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable
+
+SHORT = ("--width=0.125", "--encoder=reactnet_short")
+SHORT_FLOAT = ("--width=0.125", "--encoder=resnet_short")
+"""All layers of ReActNet-18 and ResNet-18, but one block in each of three stages: a tiny run takes its time to be
+traced, the longer the deeper the network is. Whole ones train in `test_commands`."""
+
+
+def add_short_networks() -> None:
+    """Enters the networks of `SHORT` and `SHORT_FLOAT` among those of larq_ssl, in this process."""
+    from larq_ssl.models import birealnet, registry, resnet
+
+    for name, whole in (("reactnet_short", birealnet.REACTNET_18), ("resnet_short", resnet.RESNET_18)):
+        trunk = functools.partial(whole.trunk, blocks=(1, 1, 1))
+        registry.ARCHITECTURES[name] = dataclasses.replace(whole, trunk=trunk)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +90,7 @@ def _serve() -> None:
     import larq_ssl.methods.bssl
     import larq_ssl.methods.moco  # noqa: F401
 
+    add_short_networks()
     for line in sys.stdin:
         child = os.fork()
         if child == 0:

@@ -7,9 +7,10 @@ import pytest
 
 from larq_ssl.experiments.run_folder import RunFolder
 from tests.experiments import saved
+from tests.experiments.commands import SHORT, SHORT_FLOAT
 
 TINY = (
-    *("--deterministic", "--epochs=2", "--steps_per_epoch=2", "--batch_size=16", "--width=0.125", "--image_size=16"),
+    *("--deterministic", "--epochs=2", "--steps_per_epoch=2", "--batch_size=16", *SHORT, "--image_size=16"),
     *("--hidden_dim=32", "--embedding_dim=6", "--momentum=0.5", "--knn_every=0", "--checkpoint_every=2"),
 )
 OURS = {
@@ -73,7 +74,7 @@ def test_stage_1_trains_and_its_average_follows(stages):
 
 
 def test_a_float_network_of_msbreg(commands):
-    once = ("--binarization=none", "--encoder=resnet_18", "--epochs=1", "--num_views=2", "--brownian_per_view")
+    once = ("--binarization=none", *SHORT_FLOAT, "--epochs=1", "--num_views=2", "--brownian_per_view")
     run = _run(commands, "msbreg", "float", *once, "--singular_values=cov", "--rows=view")
     metrics = run.results()["metrics"]
     assert TERMS["msbreg"] <= metrics.keys()

@@ -13,7 +13,7 @@ from tensorboard.compat.proto import event_pb2
 
 from larq_ssl.experiments.run_folder import RunFolder
 from larq_ssl.models.folder import encoder_hash, load_encoder
-from tests.experiments.commands import Done
+from tests.experiments.commands import SHORT, Done
 
 TINY = ("--epochs=2", "--steps_per_epoch=4", "--batch_size=32", "--width=0.125", "--knn_every=2")
 HEADS = ("--hidden_dim=16", "--classes=16")
@@ -276,7 +276,7 @@ def test_operational_flags_may_change(runs):
 
 def test_one_stage_trains_a_binary_network_from_scratch(runs):
     tiny = [flag for flag in TINY if "epochs" not in flag and "knn" not in flag]
-    command = ["bssl", "--one_stage", "--teacher=teacher", "--workdir=bssl/one_stage", *HEADS, *tiny]
+    command = ["bssl", "--one_stage", "--teacher=teacher", "--workdir=bssl/one_stage", *HEADS, *tiny, *SHORT]
     done = runs.commands.run(*command, "--epochs=1", "--knn_every=0", "--diagnostics_every=0")
     assert done.code == 0, done.err
     assert "starts from" not in done.out

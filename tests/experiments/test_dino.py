@@ -7,9 +7,10 @@ import pytest
 
 from larq_ssl.experiments.run_folder import RunFolder
 from tests.experiments import saved
+from tests.experiments.commands import SHORT
 
 TINY = (
-    *("dino", "--deterministic", "--epochs=2", "--steps_per_epoch=2", "--batch_size=16", "--width=0.125"),
+    *("dino", "--deterministic", "--epochs=2", "--steps_per_epoch=2", "--batch_size=16", *SHORT),
     *("--image_size=16", "--output_dim=12", "--hidden_dim=8", "--bottleneck_dim=4", "--knn_every=0"),
     *("--checkpoint_every=2", "--local_views=2"),
 )

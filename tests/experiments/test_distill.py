@@ -9,7 +9,8 @@ import pytest
 from larq_ssl.experiments.run_folder import RunFolder
 from larq_ssl.models.folder import read_spec
 from tests.experiments import classifiers, saved
-from tests.experiments.classifiers import NARROW, refused
+from tests.experiments.classifiers import refused
+from tests.experiments.commands import SHORT, SHORT_FLOAT
 
 STILL = ("--lr=0", "--epochs=1", "--steps_per_epoch=1")
 CACHED = ("--views=evaluation", "--preset=self", "--binarization=none")
@@ -24,18 +25,18 @@ def teacher(commands) -> RunFolder:
 
 @pytest.fixture(scope="module")
 def stage1(commands, teacher) -> RunFolder:
-    return classifiers.run(commands, "distill", "stage1", NARROW, "--stage=1", f"--teacher={teacher.path}")
+    return classifiers.run(commands, "distill", "stage1", *SHORT, "--stage=1", f"--teacher={teacher.path}")
 
 
 @pytest.fixture(scope="module")
 def cached(commands, teacher) -> RunFolder:
     """What the teacher says is computed once. On the images of the teacher, without a recipe."""
-    return classifiers.run(commands, "distill", "cached", NARROW, f"--teacher={teacher.path}", *CACHED)
+    return classifiers.run(commands, "distill", "cached", *SHORT_FLOAT, f"--teacher={teacher.path}", *CACHED)
 
 
 def test_a_big_float_teacher_is_distilled_into_a_binary_student(commands, teacher, stage1):
     second = classifiers.run(
-        commands, "distill", "stage2", NARROW, "--stage=2", f"--teacher={teacher.path}", *STILL, "--epochs=1"
+        commands, "distill", "stage2", *SHORT, "--stage=2", f"--teacher={teacher.path}", *STILL, "--epochs=1"
     )
     assert [read_spec(run.encoder("student")).binarization for run in (teacher, stage1, second)] == [
         *("none", "activations", "full")
@@ -61,7 +62,7 @@ def test_no_label_is_used_by_default(stage1):
 
 
 def test_labels_are_by_default_those_of_the_teacher(commands, teacher):
-    student = (NARROW, "--binarization=none", f"--teacher={teacher.path}", "--alpha=0.5")
+    student = (*SHORT_FLOAT, "--binarization=none", f"--teacher={teacher.path}", "--alpha=0.5")
     run = classifiers.run(commands, "distill", "labels", *student)
     np.testing.assert_array_equal(classifiers.kept(run).ids, classifiers.kept(teacher).ids)
     other = classifiers.run(commands, "distill", "other_labels", *student, "--labels_per_class=3")
@@ -81,7 +82,7 @@ def test_what_the_teacher_says_is_computed_once_where_views_do_not_change(comman
     assert (told["encoder"], told["temperature"]) == (teacher.flags()["encoder"], "0.1")
     assert {path.name for path in cached.path.glob("heads/*")} == {"classifier"}
     plain = classifiers.run(
-        commands, "distill", "uncached", NARROW, f"--teacher={teacher.path}", *CACHED, "--nocache_targets"
+        commands, "distill", "uncached", *SHORT_FLOAT, f"--teacher={teacher.path}", *CACHED, "--nocache_targets"
     )
     assert not plain.targets_file.exists()
     for ours, theirs in zip(classifiers.rows(cached), classifiers.rows(plain), strict=True):
@@ -95,7 +96,7 @@ def test_targets_of_other_images_are_refused(commands, teacher, cached, tmp_path
     shutil.copytree(cached.path, tmp_path / "run")
     (tmp_path / "run" / "results.json").unlink()
     np.save(tmp_path / "run" / "targets.npy", np.zeros([3, 10], np.float32))
-    command = (*classifiers.TINY, NARROW, f"--teacher={teacher.path}", *CACHED, f"--workdir={tmp_path / 'run'}")
+    command = (*classifiers.TINY, *SHORT_FLOAT, f"--teacher={teacher.path}", *CACHED, f"--workdir={tmp_path / 'run'}")
     done = commands.run("distill", *command)
     assert done.code == 2
     assert "is not of these 1400 images" in done.err
@@ -112,11 +113,11 @@ def test_mistakes_are_one_sentence(commands, teacher):
         ([*of_teacher, "--cache_targets"], "--cache_targets needs one view of each image that never changes"),
         (
             [*of_teacher, "--preset=self", "--encoder=reactnet_18"],
-            "--preset=self needs the network of the teacher, --encoder=resnet_18 --width=0.125",
+            "--preset=self needs the network of the teacher, --encoder=resnet_short --width=0.125",
         ),
         ([*of_teacher, "--stage=2"], "--binarization=none contradicts the stage"),
     ):
-        assert message in refused(commands, "distill", NARROW, *arguments), message
+        assert message in refused(commands, "distill", *SHORT_FLOAT, *arguments), message
 
 
 def test_teachers_of_other_classes_are_refused(commands, teacher, tmp_path):
@@ -126,11 +127,11 @@ def test_teachers_of_other_classes_are_refused(commands, teacher, tmp_path):
         for i in range(20):
             (tmp_path / part / str(i % 2)).mkdir(parents=True, exist_ok=True)
             Image.fromarray(np.full((8, 8, 3), i, np.uint8)).save(tmp_path / part / str(i % 2) / f"{i}.png")
-    images = ("--dataset=folder", f"--data_dir={tmp_path}", "--encoder=reactnet_18", "--stem=cifar", "--lr=0.1")
-    sentence = refused(commands, "distill", f"--teacher={teacher.path}", *images, NARROW, "--batch_size=4")
+    images = ("--dataset=folder", f"--data_dir={tmp_path}", *SHORT, "--stem=cifar", "--lr=0.1")
+    sentence = refused(commands, "distill", f"--teacher={teacher.path}", *images, "--batch_size=4")
     assert "tells 10 classes apart, the images of folder have 2" in sentence
     # Without a recipe, and with another optimizer than SimCLR's, nothing is known of a learning rate.
-    arguments = (f"--teacher={teacher.path}", *images[:-1], NARROW, "--optimizer=adam")
+    arguments = (f"--teacher={teacher.path}", *images[:-1], "--optimizer=adam")
     assert "--lr is missing" in refused(commands, "distill", *arguments)
     arguments = [argument for argument in arguments if "encoder" not in argument]
     assert "--encoder is missing" in refused(commands, "distill", *arguments)
@@ -167,5 +168,5 @@ def test_numbers_are_as_published(commands, typed, expected):
 @pytest.mark.parametrize("stop", [(signal.SIGTERM, 1), (signal.SIGKILL, 3)])
 def test_a_stopped_run_ends_as_one_that_was_not(commands, teacher, cached, stop):
     """Also where the targets of its images were computed before, and are not again."""
-    command = ("distill", *classifiers.TINY, NARROW, f"--teacher={teacher.path}", *CACHED)
+    command = ("distill", *classifiers.TINY, *SHORT_FLOAT, f"--teacher={teacher.path}", *CACHED)
     saved.assert_goes_on(commands, command, stop, cached, classifiers.STEPS)

@@ -98,6 +98,8 @@ def test_stage_2_goes_on_from_a_stage_1_of_pytorch(commands, tmp_path, checkpoin
     step1 = writing.save(tmp_path / "step1.pth.tar", test_kinds.s2bnn())
     imported_run.convert(step1, tmp_path / "stage1", binarization="activations")
     tiny = ("--epochs=1", "--steps_per_epoch=2", "--batch_size=16", "--image_size=32", "--knn_every=0")
+    # Nobody looks at what 31 layers do in two steps.
+    tiny += ("--diagnostics_every=0", "--embeddings_every=0")
     network = ("--encoder=reactnet_a", "--width=0.25", "--stem=imagenet", "--embedding_dim=8")
     teacher = f"--teacher={checkpoint}"
     arguments = ("--scheme=guided", "--stage=2", f"--stage1={tmp_path / 'stage1'}", teacher, "--lr=0", "--workdir=two")

@@ -8,10 +8,11 @@ import pytest
 
 from larq_ssl.experiments.run_folder import RunFolder
 from tests.experiments import saved
+from tests.experiments.commands import SHORT
 from tests.experiments.recipes import parse, reach
 
 TINY = (
-    *("infomin", "--deterministic", "--epochs=2", "--steps_per_epoch=2", "--batch_size=16", "--width=0.125"),
+    *("infomin", "--deterministic", "--epochs=2", "--steps_per_epoch=2", "--batch_size=16", *SHORT),
     *("--image_size=16", "--queue_size=96", "--hidden_dim=8", "--embedding_dim=6", "--knn_every=0"),
     *("--checkpoint_every=2", "--views=infomin_cifar"),
 )

@@ -14,12 +14,14 @@ import tensorflow as tf
 
 from larq_ssl.experiments.common import SIGTERM_EXIT
 from larq_ssl.experiments.run_folder import RunFolder
+from tests.experiments.commands import SHORT_FLOAT
 
 # 12 steps; checkpoints fall at 3, 6, 9 and 12, the first three of them in the middle of an epoch.
-MOCO = (
+WHOLE = (
     *("moco", "--deterministic", "--epochs=3", "--steps_per_epoch=4", "--batch_size=32", "--queue_size=96"),
     *("--width=0.125", "--image_size=8", "--embedding_dim=8", "--knn_every=0", "--checkpoint_every=3"),
 )
+MOCO = (*WHOLE, *SHORT_FLOAT)
 STEPS = 12
 
 
@@ -177,7 +179,7 @@ def wait_for(condition, process: subprocess.Popen, seconds: float = 300) -> None
 
 
 def test_sigterm_from_outside_to_a_process_of_its_own(tmp_path):
-    command = [sys.executable, "-m", "larq_ssl.experiments.moco", *MOCO[1:], "--workdir=run"]
+    command = [sys.executable, "-m", "larq_ssl.experiments.moco", *WHOLE[1:], "--workdir=run"]
     # Long enough for the signal to come in time.
     command += ["--epochs=2000", "--checkpoint_every=1"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

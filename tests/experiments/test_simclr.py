@@ -8,9 +8,10 @@ import pytest
 
 from larq_ssl.experiments.run_folder import RunFolder
 from tests.experiments import saved
+from tests.experiments.commands import SHORT
 
 TINY = (
-    *("simclr", "--deterministic", "--epochs=2", "--steps_per_epoch=2", "--batch_size=16", "--width=0.125"),
+    *("simclr", "--deterministic", "--epochs=2", "--steps_per_epoch=2", "--batch_size=16", *SHORT),
     *("--image_size=16", "--embedding_dim=6", "--knn_every=0", "--checkpoint_every=2"),
 )
 OURS = ("--joint_probe", "--memory", "--queue_size=96")

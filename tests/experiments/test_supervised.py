@@ -9,19 +9,20 @@ import pytest
 from larq_ssl.experiments.run_folder import RunFolder
 from larq_ssl.models.folder import load_head, read_spec
 from tests.experiments import classifiers, saved
-from tests.experiments.classifiers import NARROW, refused
+from tests.experiments.classifiers import refused
+from tests.experiments.commands import SHORT, SHORT_FLOAT
 
 STILL = ("--lr=0", "--epochs=1", "--steps_per_epoch=1")
 
 
 @pytest.fixture(scope="module")
 def stage1(commands) -> RunFolder:
-    return classifiers.run(commands, "supervised", "stage1", NARROW, "--stage=1", "--label_smoothing=0.1")
+    return classifiers.run(commands, "supervised", "stage1", *SHORT, "--stage=1", "--label_smoothing=0.1")
 
 
 @pytest.fixture(scope="module")
 def teacher(commands) -> RunFolder:
-    return classifiers.run(commands, "supervised", "float", NARROW, "--labels_per_class=20")
+    return classifiers.run(commands, "supervised", "float", *SHORT_FLOAT, "--labels_per_class=20")
 
 
 def test_a_run_holds_the_network_and_its_classifier(stage1):
@@ -41,13 +42,13 @@ def test_few_labels_are_the_images_that_are_trained_on(commands, teacher):
     assert "20 images of each class" in subset.origin
     assert {path.name for path in teacher.path.iterdir()} == classifiers.FILES | {"labels.json"}
     # One more than a whole pass over them.
-    sentence = refused(commands, "supervised", NARROW, "--labels_per_class=20", "--steps_per_epoch=6")
+    sentence = refused(commands, "supervised", *SHORT_FLOAT, "--labels_per_class=20", "--steps_per_epoch=6")
     assert "--steps_per_epoch must be at most 5" in sentence
 
 
 def test_stage_2_goes_on_with_network_and_classifier(commands, stage1):
     second = classifiers.run(
-        commands, "supervised", "stage2", NARROW, "--stage=2", *STILL, "--label_smoothing=0.1", "--label_fraction=1"
+        commands, "supervised", "stage2", *SHORT, "--stage=2", *STILL, "--label_smoothing=0.1", "--label_fraction=1"
     )
     saved.assert_equal_parameters(stage1.encoder("student") / "weights.npz", second.encoder("student") / "weights.npz")
     saved.assert_equal_parameters(stage1.head("classifier"), second.head("classifier"))
@@ -59,9 +60,9 @@ def test_stage_2_goes_on_with_network_and_classifier(commands, stage1):
 def followers(commands, teacher) -> list[RunFolder]:
     """Both stages of ReActNet's recipe; the second stands still and finds the teacher by itself."""
     first = classifiers.run(
-        commands, "supervised", "reactnet/stage1", NARROW, "--stage=1", f"--teacher={teacher.path}", "--temperature=2"
+        commands, "supervised", "reactnet/stage1", *SHORT, "--stage=1", f"--teacher={teacher.path}", "--temperature=2"
     )
-    second = classifiers.run(commands, "supervised", "reactnet/stage2", NARROW, "--stage=2", *STILL, "--temperature=2")
+    second = classifiers.run(commands, "supervised", "reactnet/stage2", *SHORT, "--stage=2", *STILL, "--temperature=2")
     return [first, second]
 
 
@@ -89,7 +90,7 @@ def test_a_teacher_that_changes_between_the_stages_is_refused(commands, follower
     file.write_bytes((teacher.path.parent / "stage1" / "heads" / "classifier" / "weights.npz").read_bytes())
     try:
         sentence = refused(
-            commands, "supervised", NARROW, "--stage=2", f"--stage1={followers[0].path}", "--temperature=2"
+            commands, "supervised", *SHORT, "--stage=2", f"--stage1={followers[0].path}", "--temperature=2"
         )
     finally:
         file.write_bytes(before)
@@ -118,12 +119,12 @@ def test_mistakes_are_one_sentence(commands, teacher, stage1):
         (["--lr=0", "--classifier_lr=1"], "--classifier_lr=1.0 is a multiple of --lr"),
         (["--stage=2", f"--stage1={teacher.path}"], "is not a run of stage 1"),
     ):
-        assert message in refused(commands, "supervised", NARROW, *arguments), message
+        assert message in refused(commands, "supervised", *SHORT_FLOAT, *arguments), message
 
 
 def test_listed_classes_alone_are_trained_on_and_probed(commands, tmp_path):
     (tmp_path / "some.txt").write_text("8\n3\n5\n")
-    run = classifiers.run(commands, "supervised", "some", NARROW, f"--classes_list={tmp_path / 'some.txt'}")
+    run = classifiers.run(commands, "supervised", "some", *SHORT_FLOAT, f"--classes_list={tmp_path / 'some.txt'}")
     assert load_head(run.head("classifier").parent).spec.output_dim == 3
     done = commands.run("knn", f"--run={run.path}", "--k=5")
     assert done.code == 0, done.err
@@ -137,7 +138,7 @@ def test_images_without_labels_teach_nothing(commands, tmp_path):
     (tmp_path / "train").mkdir()
     for i in range(40):
         Image.fromarray(np.full((8, 8, 3), i, np.uint8)).save(tmp_path / "train" / f"{i}.png")
-    flat = ("--dataset=folder", f"--data_dir={tmp_path}", "--encoder=reactnet_18", "--stem=cifar", NARROW)
+    flat = ("--dataset=folder", f"--data_dir={tmp_path}", *SHORT, "--stem=cifar")
     assert "has no labels" in refused(commands, "supervised", *flat)
     for i in range(40):
         (tmp_path / "train" / str(i % 2)).mkdir(exist_ok=True)
@@ -151,5 +152,5 @@ def test_images_without_labels_teach_nothing(commands, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("stop", [(signal.SIGTERM, 1), (signal.SIGKILL, 3)])
 def test_a_stopped_run_ends_as_one_that_was_not(commands, stage1, stop):
-    command = ("supervised", *classifiers.TINY, NARROW, "--stage=1", "--label_smoothing=0.1")
+    command = ("supervised", *classifiers.TINY, *SHORT, "--stage=1", "--label_smoothing=0.1")
     saved.assert_goes_on(commands, command, stop, stage1, classifiers.STEPS)

@@ -7,9 +7,10 @@ import pytest
 
 from larq_ssl.experiments.run_folder import RunFolder
 from tests.experiments import saved
+from tests.experiments.commands import SHORT
 
 TINY = (
-    *("swav", "--deterministic", "--epochs=2", "--steps_per_epoch=2", "--batch_size=16", "--width=0.125"),
+    *("swav", "--deterministic", "--epochs=2", "--steps_per_epoch=2", "--batch_size=16", *SHORT),
     *("--image_size=16", "--prototypes=12", "--hidden_dim=8", "--embedding_dim=6", "--knn_every=0"),
     *("--checkpoint_every=2", "--local_views=2", "--queue_length=50", "--queue_start_epoch=0"),
 )
