@@ -75,8 +75,9 @@ class Runs:
         run = self.folder(name)
         for encoder, network in encoders.items():
             save_encoder(network, run.encoder(encoder))
+        dim = encoders["student"].feature_dim
         for head in heads:
-            save_head(mlp_head(head, encoders["student"].feature_dim, [64], 8, norm="none"), run.head(head).parent)
+            save_head(mlp_head(head, dim, [dim], 8, norm="none"), run.head(head).parent)
         hashes = {encoder: encoder_hash(network) for encoder, network in encoders.items()}
         run.results_file.write_text(json.dumps({"encoders": hashes}))
         return run
