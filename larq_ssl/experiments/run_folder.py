@@ -148,20 +148,23 @@ class RunFolder:
         """
         if fresh and self.flags_file.is_file():
             self._move_aside()
-        file = self.path / "inputs.json"
         if self.flags_file.is_file():
-            before = json.loads(file.read_text())
-            for name in sorted(before.keys() | inputs.keys()):
-                if before.get(name) != inputs.get(name):
-                    raise ValueError(
-                        f"The {name} is not the one with which the run in {self.path} began (fingerprint "
-                        f"{inputs.get(name)} instead of {before.get(name)}); use another --workdir or --fresh."
-                    )
+            self.refuse_other_inputs(inputs)
         else:
-            write_json(file, dict(inputs), overwrite=True)
+            write_json(self.path / "inputs.json", dict(inputs), overwrite=True)
             replay = f"# {command} --flagfile={self.flags_file}\n"
             write_whole(self.flags_file, replay + "".join(f"--{name}={value}\n" for name, value in flags.items()))
         self._record_environment()
+
+    def refuse_other_inputs(self, inputs: Mapping[str, str]) -> None:
+        """Raises a `ValueError` if what the run reads is not what it was when the run began."""
+        before = self.inputs()
+        for name in sorted(before.keys() | inputs.keys()):
+            if before.get(name) != inputs.get(name):
+                raise ValueError(
+                    f"The {name} is not the one with which the run in {self.path} began (fingerprint "
+                    f"{inputs.get(name)} instead of {before.get(name)}); use another --workdir or --fresh."
+                )
 
     def inputs(self) -> dict[str, str]:
         """The fingerprints that `begin` wrote down."""

@@ -131,19 +131,23 @@ def run_training(experiment: str, prepare: Callable[[RunFolder], Job]) -> int:
 
     # Arguments
         experiment: Name of the command.
-        prepare: Checks the flags and loads what they name; called only if there is something to train.
+        prepare: Checks the flags and loads what they name; called only if there is something to train, or if a path
+            is not the one with which a finished run began.
     """
     flags_text = training_flags.as_text()
     with contextlib.ExitStack() as stack:
         with common.user_errors(), _told():
             run = stages.run_folder(experiment)
             stack.enter_context(run.open(flags_text, training_flags.identity(FLAGS), FLAGS.fresh))
-            if run.finished and not FLAGS.fresh:
-                common.say(f"{run.path}: finished earlier (--fresh begins anew). {run.results_file}:")
-                common.say(json.dumps(run.results()["metrics"], indent=2))
-                return 0
+            finished = run.finished and not FLAGS.fresh
+            if finished and not training_flags.names_others(run.flags(), flags_text):
+                return _show_earlier(run)
             strategy = _set_up()
             job = prepare(run)
+            inputs = {"data": job.data.train.fingerprint, **job.inputs}
+            if finished:
+                run.refuse_other_inputs(inputs)
+                return _show_earlier(run)
             online_knn = watching.online_knn()
             with strategy.scope():
                 method = job.make()
@@ -152,7 +156,6 @@ def run_training(experiment: str, prepare: Callable[[RunFolder], Job]) -> int:
             batches = job.data.batches()
             first = next(iter(batches))
             callbacks.check_views(first)
-            inputs = {"data": job.data.train.fingerprint, **job.inputs}
             run.begin(flags_text, inputs, f"python -m larq_ssl.experiments.{experiment}", FLAGS.fresh)
             checkpoints = Checkpoints(run.checkpoints, method=method, optimizer=method.optimizer)
             done = checkpoints.restore() or 0
@@ -162,6 +165,12 @@ def run_training(experiment: str, prepare: Callable[[RunFolder], Job]) -> int:
         looked_at = itertools.chain([first], batches.skip(1))
         watchers = [*job.callbacks, *_watchers(run, job, looked_at, method, online_knn)]
         return _fit(run, job, method, job.data.batches(done) if done else batches, checkpoints, watchers)
+
+
+def _show_earlier(run: RunFolder) -> int:
+    common.say(f"{run.path}: finished earlier (--fresh begins anew). {run.results_file}:")
+    common.say(json.dumps(run.results()["metrics"], indent=2))
+    return 0
 
 
 def _watchers(

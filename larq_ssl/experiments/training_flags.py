@@ -1,7 +1,7 @@
 """The flags that all training commands share."""
 
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from absl import flags
 
@@ -20,6 +20,8 @@ OPERATIONAL = frozenset(
 
 Paths are among them because folders move: what lies there is compared by fingerprint instead.
 """
+
+_PATHS = ("data_dir", "label_list", "labels", "run", "stage1", "teacher")
 
 flags.DEFINE_string(
     "dataset", "digits", "Images: digits (bundled), folder, imagenet100 (of TFDS), or the name of a TFDS data set."
@@ -94,3 +96,12 @@ def as_text() -> dict[str, str]:
 def identity(names: Collection[str]) -> set[str]:
     """Those of the flags that decide what is trained."""
     return set(names) - OPERATIONAL
+
+
+def names_others(before: Mapping[str, str], now: Mapping[str, str]) -> bool:
+    """Whether paths are others than those with which a run began, so that what lies there has to be compared.
+
+    # Arguments
+        before, now: Flags as text.
+    """
+    return any(before.get(name) != now.get(name) for name in _PATHS)

@@ -96,6 +96,21 @@ def test_a_run_goes_on_with_its_labels_only(commands, pretrained, tuned):
     assert "finished earlier" in commands.run("fine_tune", *replay).out
 
 
+def test_a_finished_run_shows_its_result_for_the_same_network_only(commands, pretrained, tuned, tmp_path):
+    """A folder that moved is still the same, and another one is not, though its path may change."""
+    import shutil
+
+    moved = RunFolder(tmp_path / "moved")
+    shutil.copytree(pretrained.path, moved.path)
+    command = ("fine_tune", *classifiers.TINY, *FEW, f"--run={moved.path}", f"--workdir={tuned.path}")
+    assert "finished earlier" in commands.run(*command).out
+    shutil.rmtree(moved.encoder("student"))
+    shutil.copytree(moved.encoder("ema"), moved.encoder("student"))
+    done = commands.run(*command)
+    assert (done.code, done.out.count("finished earlier")) == (2, 0)
+    assert f"The pre-trained is not the one with which the run in {tuned.path} began" in done.err
+
+
 def test_mistakes_are_one_sentence(commands, pretrained, tuned):
     of_run = f"--run={pretrained.path}"
     (commands.folder / "unfinished").mkdir(exist_ok=True)
