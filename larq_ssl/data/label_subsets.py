@@ -14,6 +14,7 @@ from larq_ssl.data.datasets import ImageDataset, balanced_order, fingerprint
 
 _FORMAT = "larq_ssl labels, version 1"
 _DRAW = 2
+_ALL = "all images"
 # Lines, and sums over all lines `n<class>_<number>.JPEG` of class and number, of the lists of google-research/simclr.
 _PUBLISHED = {
     (12811, 44611871920, 150172006): "SimCLR's 1 % of ImageNet",
@@ -87,7 +88,7 @@ def balanced_labels(
         raise ValueError(f"either fraction or per_class must be given, got {fraction} and {per_class}")
     classes = dataset.class_count()
     if fraction == 1:
-        return LabelSubset(np.arange(dataset.size), dataset.fingerprint, "all images")
+        return LabelSubset(np.arange(dataset.size), dataset.fingerprint, _ALL)
     labels = dataset.labels()
     if per_class is not None:
         smallest = int(np.bincount(labels[labels >= 0], minlength=classes).min())
@@ -149,6 +150,14 @@ def known_list(names: Sequence[str]) -> str | None:
     if len(found) < len(names):
         return None
     return _PUBLISHED.get((len(found), sum(wordnet for wordnet, _ in found), sum(number for _, number in found)))
+
+
+def known_share(origin: str) -> float | None:
+    """About which share of the images the origin of a subset says that it is, `None` if it does not."""
+    if origin in _PUBLISHED.values():
+        return float(origin.split()[1]) / 100
+    match = re.fullmatch(r"(\S+) of the images, seed \d+", origin)
+    return float(match[1]) if match is not None else 1.0 if origin == _ALL else None
 
 
 def read_labels(file: str | os.PathLike[str]) -> LabelSubset:

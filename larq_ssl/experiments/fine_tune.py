@@ -50,10 +50,21 @@ FLAGS.set_default("knn_every", 0)
 
 
 def complete_flags() -> None:
-    """Fills in what the preset says."""
+    """Fills in what the preset says.
+
+    # Raises
+        ValueError: If its learning rate would be that of another optimizer.
+    """
     inherited.fill({"batch_size": fine_tune_presets.BATCH_SIZES[_PRESET.value]})
     larger = FLAGS.width > 1 or str(FLAGS.encoder).endswith("_sk")
-    inherited.fill(fine_tune_presets.preset(_PRESET.value, label_flags.share(), FLAGS.batch_size, larger))
+    preset = fine_tune_presets.preset(_PRESET.value, label_flags.share(), FLAGS.batch_size, larger)
+    inherited.fill({name: value for name, value in preset.items() if name != "lr"})
+    if FLAGS.lr is None and FLAGS.optimizer != preset["optimizer"]:
+        raise ValueError(
+            f"--lr is missing: --preset={_PRESET.value} has one for --optimizer={preset['optimizer']}, and none for "
+            f"{FLAGS.optimizer}."
+        )
+    inherited.fill({"lr": preset["lr"]})
 
 
 def pretrained() -> pathlib.Path:

@@ -6,7 +6,14 @@ import sys
 from absl import flags
 
 from larq_ssl.data.datasets import ImageDataset
-from larq_ssl.data.label_subsets import LabelSubset, balanced_labels, listed_labels, read_labels
+from larq_ssl.data.label_subsets import (
+    LabelSubset,
+    balanced_labels,
+    known_list,
+    known_share,
+    listed_labels,
+    read_labels,
+)
 from larq_ssl.experiments import common
 from larq_ssl.experiments.run_folder import RunFolder
 
@@ -39,9 +46,17 @@ def settle() -> None:
 
 
 def share() -> float | None:
-    """About which share of the images keeps its label, as far as flags tell: `None` if they do not."""
+    """About which share of the images keeps its label, as far as flags and what they name tell: `None` if not.
+
+    # Raises
+        ValueError: If they name no choice.
+    """
     if FLAGS.label_fraction is not None:
         return FLAGS.label_fraction
+    if len(given()) == 1 and FLAGS.labels is not None:
+        return known_share(read_labels(_labels_file(FLAGS.labels)).origin)
+    if len(given()) == 1 and FLAGS.label_list is not None and pathlib.Path(FLAGS.label_list).is_file():
+        return known_share(known_list(pathlib.Path(FLAGS.label_list).read_text().split()) or "")
     if given():
         return None
     # Of TFDS, the images that have a label in SimCLR's lists alone.

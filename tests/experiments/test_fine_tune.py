@@ -144,6 +144,19 @@ def test_a_run_without_projection_head_is_tuned_from_its_features_alone(commands
     assert "has no projection head; give 0" in sentence
 
 
+def test_the_learning_rate_of_another_optimizer_is_not_taken(commands):
+    done = commands.python(PRESET.format(typed=["--optimizer=adam", "--label_fraction=0.1"]))
+    assert done.code == 1
+    assert "--lr is missing: --preset=simclr has one for --optimizer=lars_simclr, and none for adam." in done.err
+
+
+def test_labels_of_another_run_have_the_numbers_of_their_share(commands, tuned):
+    for few, epochs in ((tuned.path, 30), (tuned.labels_file, 30)):
+        done = commands.python(PRESET.format(typed=[f"--labels={few}"]))
+        assert done.code == 0, done.err
+        assert json.loads(done.out.splitlines()[-1])["epochs"] == epochs
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("stop", [(signal.SIGTERM, 1), (signal.SIGKILL, 3)])
 def test_a_stopped_run_ends_as_one_that_was_not(commands, pretrained, tuned, stop):

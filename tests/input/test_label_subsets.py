@@ -56,6 +56,13 @@ def test_all_images_are_a_share_too(digits):
     np.testing.assert_array_equal(balanced_labels(digits, 1.0).ids, np.arange(digits.size))
 
 
+def test_images_without_label_are_not_chosen(digits):
+    hidden = digits.relabelled(lambda ids, labels: np.where(ids % 2, -1, labels))
+    for subset in (balanced_labels(hidden, 0.1), balanced_labels(hidden, per_class=14)):
+        assert len(subset.ids) == 140
+        assert np.all(subset.ids % 2 == 0)
+
+
 def test_so_many_of_each_class(digits):
     subset = balanced_labels(digits, per_class=3)
     assert np.bincount(digits.labels()[subset.ids]).tolist() == [3] * 10
@@ -89,6 +96,15 @@ def test_the_published_lists_are_known_by_what_was_counted_in_them(part, monkeyp
     monkeypatch.setitem(label_subsets._PUBLISHED, (2, 10000003, 24), "two images")
     assert known_list(names) == "two images"
     assert known_list([*names, "cat.png"]) is None
+
+
+def test_an_origin_tells_its_share(digits):
+    for share in (0.01, 0.25, 1.0):
+        assert label_subsets.known_share(balanced_labels(digits, share).origin) == share
+    published = [label_subsets.known_share(origin) for origin in label_subsets._PUBLISHED.values()]
+    assert published == list(PARTS.values())
+    for origin in (balanced_labels(digits, per_class=2).origin, "the list some.txt", ""):
+        assert label_subsets.known_share(origin) is None
 
 
 def test_only_those_images_are_trained_on(digits):
