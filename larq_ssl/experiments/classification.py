@@ -53,6 +53,12 @@ class Labelled:
         """For `training.Job`."""
         return {} if self.subset is None else {RunFolder("").labels_file.name: self.subset.to_json()}
 
+    def warn_of_others(self, before: RunFolder) -> None:
+        """Says so if other images keep their label than in stage 1, however they were chosen."""
+        if not before.imported and before.inputs().get("labels") != self.inputs.get("labels"):
+            chosen = "all images" if self.subset is None else self.subset.origin
+            common.say(f"Warning: stage 2 learns from other labels than {before.path}: {chosen}.")
+
 
 def load(keep_others: bool = False) -> Labelled:
     """The images of the flags of which the label flags keep the label.

@@ -40,12 +40,16 @@ _ALPHA = flags.DEFINE_float(
     "alpha",
     1.0,
     "Weight of the teacher. Below 1 labels count, too: those that the label flags choose, by default those that the "
-    "teacher learned from.",
+    "teacher learned from, itself or by way of its own teacher.",
     1e-6,
     1,
 )
 
-_LOSS_FLAGS = ("preset", "alpha", "temperature", "label_fraction", "labels_per_class")
+_WHICH_LABELS = (
+    "for --alpha below 1 say which images have one by --label_fraction (1 for all), --labels_per_class or --label_list"
+)
+
+_LOSS_FLAGS = ("preset", "alpha", "temperature")
 
 FLAGS.set_default("views", "crop_flip")
 FLAGS.set_default("optimizer", "lars_simclr")
@@ -95,8 +99,40 @@ def adopt() -> None:
     if not run.flags_file.is_file():
         return
     inherited.images(run)
-    if _ALPHA.value < 1 and not label_flags.given() and run.labels_file.is_file():
-        FLAGS.labels = str(run.path)
+    if _ALPHA.value < 1 and not label_flags.given():
+        learned = _labelled_run(run)
+        if learned is not None and learned.labels_file.is_file():
+            FLAGS.labels = str(learned.path)
+
+
+def _labelled_run(run: RunFolder) -> RunFolder | None:
+    """The run that learned from labels: this one, or that of its teacher, or of the teacher's own.
+
+    `None` if that is a network from elsewhere.
+
+    # Raises
+        ValueError: If one of them is not where it was.
+    """
+    while run.flags_file.is_file() and not run.labels_file.is_file() and "teacher" in run.inputs():
+        told = run.flags()
+        if "teacher" not in told:  # stage 2 has that of its stage 1
+            told = RunFolder(told.get("stage1", run.path.parent / "stage1")).flags()
+        try:
+            run = RunFolder(teachers.find_teacher(told["teacher"], classifier=True).parent.parent)
+        except ValueError as error:
+            raise ValueError(f"The teacher of {run.path} is not where it was: {_WHICH_LABELS}.") from error
+    return run if run.flags_file.is_file() else None
+
+
+def refuse_more_labels(images: classification.Labelled) -> None:
+    """Raises a `ValueError` if all labels would count, and the teacher learned from those of other images."""
+    if _ALPHA.value == 1 or images.subset is not None:
+        return
+    learned = _labelled_run(RunFolder(teachers.find_teacher(FLAGS.teacher, classifier=True).parent.parent))
+    if learned is not None and learned.inputs()["data"] != images.data.train.fingerprint:
+        raise ValueError(
+            f"--teacher={FLAGS.teacher} learned from labels of other images, in {learned.path}: {_WHICH_LABELS}."
+        )
 
 
 def build(classes: int, before: RunFolder | None, teacher: ClassifyingTeacher, cached: bool) -> Distill:
@@ -116,12 +152,14 @@ def prepare(run: RunFolder) -> training.Job:
     """Checks the flags, finds teacher and stage 1, and loads the images."""
     before = stages.stage1_run(run)
     images = classification.load(keep_others=True)
+    refuse_more_labels(images)
     teacher = classifying_teachers.find(FLAGS.teacher, images.classes)
     evaluations = classification.validation()
     data, files = classifying_teachers.with_targets(run, images.data, teacher)
     inputs = {**images.inputs, **teacher.inputs()}
     if before is not None:
         stages.warn_of_other(before, _LOSS_FLAGS)
+        images.warn_of_others(before)
         inputs["stage 1"] = before.results()["encoders"]["student"]
 
     def make() -> Distill:

@@ -28,7 +28,7 @@ for module in (training_flags, label_flags, classification, classifying_teachers
 
 _SMOOTHING = flags.DEFINE_float("label_smoothing", 0.0, "Share of the target that all classes have alike.", 0, 0.99)
 
-_LOSS_FLAGS = ("label_smoothing", "temperature", "label_fraction", "labels_per_class")
+_LOSS_FLAGS = ("label_smoothing", "temperature")
 
 FLAGS.set_default("encoder", "resnet_50")
 FLAGS.set_default("views", "crop_flip")
@@ -78,6 +78,7 @@ def prepare(run: RunFolder) -> training.Job:
     data, files = classifying_teachers.with_targets(run, images.data, teacher)
     if before is not None:
         stages.warn_of_other(before, _LOSS_FLAGS)
+        images.warn_of_others(before)
 
     def make() -> Supervised:
         method = build(images.classes, before, teacher, data.targets is not None)

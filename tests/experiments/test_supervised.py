@@ -56,6 +56,16 @@ def test_stage_2_goes_on_with_network_and_classifier(commands, stage1):
     assert second.inputs()["stage 1"] == stage1.results()["encoders"]["student"]
 
 
+def test_other_labels_than_in_stage_1_are_told(commands, stage1):
+    command = ("supervised", *classifiers.TINY, NARROW, "--stage=2", f"--stage1={stage1.path}", "--label_smoothing=0.1")
+    done = commands.run(
+        *command, *STILL, "--labels_per_class=20", "--label_seed=1", f"--workdir={commands.folder}/other_labels"
+    )
+    assert done.code == 0, done.err
+    assert "stage 2 learns from other labels than" in done.out
+    assert "20 images of each class, seed 1" in done.out
+
+
 @pytest.fixture(scope="module")
 def followers(commands, teacher) -> list[RunFolder]:
     """Both stages of ReActNet's recipe; the second stands still and finds the teacher by itself."""
