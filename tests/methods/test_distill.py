@@ -117,6 +117,15 @@ def test_with_the_teacher_alone_labels_change_nothing():
         tiny.assert_identical(tiny.parameters(copy.networks[name]), tiny.parameters(method.networks[name]))
 
 
+def test_the_classifier_is_decayed_by_the_loss():
+    plain, decayed = tiny.distill(), tiny.distill(classifier_decay=0.3)
+    for name, network in plain.networks.items():
+        copy_weights(network, decayed.networks[name])
+    losses = [method.loss_terms(tiny.one_view_batch())["loss"] for method in (plain, decayed)]
+    kernel = plain.networks["classifier"].layers[0].kernel.numpy()
+    np.testing.assert_allclose(losses[1] - losses[0], np.full(8, 0.3 * np.sum(kernel**2) / 2), rtol=1e-4)
+
+
 def test_images_without_label_carry_no_supervised_gradient():
     steps = []
     for labels in ([2, -1, -1, -1, -1, -1, -1, -1], [2, 1, 0, 3, -1, -1, -1, -1]):
