@@ -74,7 +74,7 @@ def test_labels_are_by_default_those_of_the_teacher(commands, teacher):
 
 
 def test_labels_of_a_teacher_that_was_distilled_are_those_of_its_own_teacher(commands, teacher, cached):
-    student = (NARROW, "--binarization=none", f"--teacher={cached.path}", "--alpha=0.5")
+    student = (*SHORT_FLOAT, "--binarization=none", f"--teacher={cached.path}", "--alpha=0.5")
     run = classifiers.run(commands, "distill", "distilled", *student, *STILL)
     np.testing.assert_array_equal(classifiers.kept(run).ids, classifiers.kept(teacher).ids)
 
@@ -85,7 +85,7 @@ def test_labels_that_the_teacher_never_had_are_not_taken_by_default(commands, te
     # As of a data set that has few labelled images and no others, such as TFDS's subsets of ImageNet.
     shutil.copytree(teacher.path, tmp_path / "subset")
     (tmp_path / "subset" / "labels.json").unlink()
-    student = (NARROW, "--binarization=none", f"--teacher={tmp_path / 'subset'}", "--alpha=0.5")
+    student = (*SHORT_FLOAT, "--binarization=none", f"--teacher={tmp_path / 'subset'}", "--alpha=0.5")
     sentence = refused(commands, "distill", *student)
     assert "learned from labels of other images" in sentence
     assert "by --label_fraction (1 for all)" in sentence
@@ -100,7 +100,7 @@ def test_targets_are_computed_anew_for_a_fresh_run(commands, teacher, cached, tm
     shutil.copytree(cached.path, run.path)
     kernel = saved.arrays(teacher.head("classifier"))
     np.savez(RunFolder(other).head("classifier"), **{name: -array for name, array in kernel.items()})
-    command = (*classifiers.TINY, NARROW, f"--teacher={other}", *CACHED, f"--workdir={run.path}")
+    command = (*classifiers.TINY, *SHORT_FLOAT, f"--teacher={other}", *CACHED, f"--workdir={run.path}")
     done = commands.run("distill", *command)
     assert done.code == 2
     assert "The teacher classifier is not the one with which the run in" in done.err

@@ -57,7 +57,7 @@ def test_stage_2_goes_on_with_network_and_classifier(commands, stage1):
 
 
 def test_other_labels_than_in_stage_1_are_told(commands, stage1):
-    command = ("supervised", *classifiers.TINY, NARROW, "--stage=2", f"--stage1={stage1.path}", "--label_smoothing=0.1")
+    command = ("supervised", *classifiers.TINY, *SHORT, "--stage=2", f"--stage1={stage1.path}", "--label_smoothing=0.1")
     done = commands.run(
         *command, *STILL, "--labels_per_class=20", "--label_seed=1", f"--workdir={commands.folder}/other_labels"
     )
