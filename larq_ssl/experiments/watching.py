@@ -50,7 +50,7 @@ def watchers(
     views = _fixed_views(data, batches)
     probe, places, every = views[:_PROBE_IMAGES, 0], (run.diagnostics_file, run.tensorboard), FLAGS.diagnostics_every
     monitor = callbacks.EmbeddingMonitor
-    head = method.networks.get("student_head")
+    head = _behind_encoder(method)
     return [
         # First, so that it does not time the others.
         callbacks.EpochRecorder(FLAGS.batch_size),
@@ -67,6 +67,12 @@ def watchers(
         callbacks.TensorBoard(run.tensorboard),
         callbacks.ProgressBar([*shown, "embedding_rank", "alignment", "uniformity", "knn", "val_top1"]),
     ]
+
+
+def _behind_encoder(method: SelfSupervisedModel) -> tf.keras.Model | None:
+    """What makes projections of the student's features: its head, of BSSL behind the projector if there is one."""
+    parts = [method.networks[name] for name in ("projector", "student_head") if name in method.networks]
+    return tf.keras.Sequential(parts) if len(parts) > 1 else next(iter(parts), None)
 
 
 def _fixed_views(data: Data, batches: Iterable[Batch]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a run is watched by: always the same images, and no pipeline of their own."""
+"""What a run is watched by: always the same images, no pipeline of their own, and all that is behind the encoder."""
 
 import types
 
@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from larq_ssl.experiments import watching
 from larq_ssl.experiments.training_data import Data
+from larq_ssl.heads import mlp_head
 
 
 @pytest.mark.parametrize(
@@ -29,3 +30,18 @@ def test_watched_images_are_those_of_the_first_batches(monkeypatch, images, batc
     found = watching._fixed_views(data, left)
     np.testing.assert_array_equal(found, pixels.reshape(-1, views, 4, 4, 3)[:watched, :2])
     assert len(list(left)) == 10 - needed
+
+
+@pytest.mark.parametrize(
+    "names", [(), ("student_head",), ("projector", "student_head"), ("student_head", "predictor", "projector")]
+)
+def test_projections_are_of_all_that_is_between_features_and_loss(names):
+    widths = {"projector": (3, 5), "student_head": (5 if "projector" in names else 3, 2), "predictor": (2, 2)}
+    networks = {name: mlp_head(name, widths[name][0], [], widths[name][1], norm="none") for name in names}
+    head = watching._behind_encoder(types.SimpleNamespace(networks=networks))
+    if not names:
+        assert head is None
+        return
+    features = tf.random.normal([7, 3])
+    expected = networks["projector"](features) if "projector" in names else features
+    np.testing.assert_array_equal(head(features, training=False), networks["student_head"](expected))
