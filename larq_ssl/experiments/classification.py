@@ -8,7 +8,7 @@ import tensorflow as tf
 from absl import flags
 
 from larq_ssl import callbacks
-from larq_ssl.data.label_subsets import LabelSubset
+from larq_ssl.data.label_subsets import LabelSubset, known_share, read_labels
 from larq_ssl.evaluation.results import named
 from larq_ssl.experiments import common, label_flags, training_data
 from larq_ssl.experiments.run_folder import RunFolder
@@ -55,9 +55,15 @@ class Labelled:
 
     def warn_of_others(self, before: RunFolder) -> None:
         """Says so if other images keep their label than in stage 1, however they were chosen."""
-        if not before.imported and before.inputs().get("labels") != self.inputs.get("labels"):
+        earlier = read_labels(before.labels_file) if before.labels_file.is_file() else None
+        if not before.imported and _told_apart(earlier) != _told_apart(self.subset):
             chosen = "all images" if self.subset is None else self.subset.origin
             common.say(f"Warning: stage 2 learns from other labels than {before.path}: {chosen}.")
+
+
+def _told_apart(subset: LabelSubset | None) -> str | None:
+    """Another for other labels; all of them are the same whether somebody asked for all of them or not."""
+    return None if subset is None or known_share(subset.origin) == 1 else subset.fingerprint
 
 
 def load(keep_others: bool = False) -> Labelled:

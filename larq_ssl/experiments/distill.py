@@ -82,6 +82,7 @@ def adopt() -> None:
     # Raises
         ValueError: If there is no teacher, or the student is to be like it and is not.
     """
+    FLAGS.teacher = FLAGS.teacher or _teacher_of_stage1()
     if FLAGS.teacher is None:
         raise ValueError("--teacher is missing: a finished run of fine_tune, supervised or distill.")
     folder = teachers.find_teacher(FLAGS.teacher, classifier=True)
@@ -103,6 +104,14 @@ def adopt() -> None:
         learned = _labelled_run(run)
         if learned is not None and learned.labels_file.is_file():
             FLAGS.labels = str(learned.path)
+
+
+def _teacher_of_stage1() -> str | None:
+    """The teacher that stage 2 goes on to learn from; `None` for another stage, or where nothing names a stage 1."""
+    if FLAGS.stage != 2 or not any((FLAGS.stage1, FLAGS.workdir, FLAGS.encoder)):
+        return None
+    before = stages.stage1_run(RunFolder(FLAGS.stage1) if FLAGS.stage1 else stages.run_folder("distill"))
+    return None if before is None else before.flags().get("teacher")
 
 
 def _labelled_run(run: RunFolder) -> RunFolder | None:

@@ -35,9 +35,8 @@ def cached(commands, teacher) -> RunFolder:
 
 
 def test_a_big_float_teacher_is_distilled_into_a_binary_student(commands, teacher, stage1):
-    second = classifiers.run(
-        commands, "distill", "stage2", *SHORT, "--stage=2", f"--teacher={teacher.path}", *STILL, "--epochs=1"
-    )
+    # Stage 2 finds the teacher by itself.
+    second = classifiers.run(commands, "distill", "stage2", *SHORT, "--stage=2", *STILL, "--epochs=1")
     assert [read_spec(run.encoder("student")).binarization for run in (teacher, stage1, second)] == [
         *("none", "activations", "full")
     ]
@@ -151,6 +150,7 @@ def test_mistakes_are_one_sentence(commands, teacher):
             "--preset=self needs the network of the teacher, --encoder=resnet_short --width=0.125",
         ),
         ([*of_teacher, "--stage=2"], "--binarization=none contradicts the stage"),
+        (["--stage=2", "--stage1=nowhere"], "--stage=2 starts from a finished stage 1, and nowhere does not exist"),
     ):
         assert message in refused(commands, "distill", *SHORT_FLOAT, *arguments), message
 
