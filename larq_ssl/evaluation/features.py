@@ -18,14 +18,14 @@ import tensorflow as tf
 from larq_ssl import files
 from larq_ssl.data import pipeline
 from larq_ssl.data.datasets import ImageDataset
+from larq_ssl.evaluation.outputs import named_output
 from larq_ssl.models.folder import encoder_hash
 
 Batch = Mapping[str, tf.Tensor]
 Progress = Callable[[int, int], object]
 """Called with the number of images (or epochs) done and their total."""
 
-# What numpy and zipfile raise for files that are truncated, altered, or no archive at all.
-_READ_ERRORS = (
+READ_ERRORS = (
     ValueError,
     KeyError,
     OSError,
@@ -37,6 +37,7 @@ _READ_ERRORS = (
     zlib.error,
     zipfile.BadZipFile,
 )
+"""What numpy and zipfile raise for files that are truncated, altered, or no archive at all."""
 # Part of the cache key: raise it when the evaluation view or the file format changes.
 _CACHE_VERSION = 1
 
@@ -78,11 +79,13 @@ def extract(
     batch_size: int = 256,
     cache_dir: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
+    output: str | None = None,
+    view: str = "torchvision",
 ) -> Features:
     """Run a frozen encoder once over all images of a data set, in their order.
 
     The encoder runs in inference mode, under its own preprocessing and precision; what comes out is float32.
-    It sees each image once, in the evaluation view (`pipeline.image_batches`).
+    It sees each image once, as probes see it (`pipeline.image_batches`).
 
     # Arguments
         encoder: An `Encoder`; its output must be `[batch, dim]`.
@@ -93,18 +96,21 @@ def extract(
             data set, image size, precision and preprocessing are the same; a damaged or foreign file is
             recomputed with a warning. Files hold plain arrays, nothing is unpickled.
         progress: Called with images done and in all, after each batch.
+        output: One of the encoder's `named_outputs` at that size; by default its features.
+        view: What is done to an image before, see `reader.evaluation_image`.
     # Returns
         `Features`.
     # Raises
-        ValueError: If the features are not `[batch, dim]` or not finite.
+        ValueError: If the features are not `[batch, dim]` or not finite, or there is no such output.
     """
+    encode = frozen(encoder, image_size, output)
     if cache_dir is None:
-        return _run(encoder, dataset, image_size, batch_size, progress)
-    key = _cache_key(encoder, dataset, image_size)
+        return _run(encode, dataset, image_size, batch_size, progress, view)
+    key = _cache_key(encoder, dataset, image_size, output, view)
     path = _cache_path(cache_dir, dataset, image_size, key)
     features = _read_cache(path, key)
     if features is None:
-        features = _run(encoder, dataset, image_size, batch_size, progress)
+        features = _run(encode, dataset, image_size, batch_size, progress, view)
         arrays = dataclasses.asdict(features)
         files.write_whole(path, lambda file: np.savez(file, key=np.array(key), **arrays), overwrite=True)
     return features
@@ -114,7 +120,8 @@ def raw_pixels(dataset: ImageDataset, image_size: int, batch_size: int = 256) ->
     """The pixels themselves, in 0..1 and flattened: the row of a table that every encoder should beat."""
     batches = pipeline.image_batches(dataset, image_size, batch_size)
     flat = tf.keras.layers.Flatten()
-    return _collect((flat(tf.cast(batch["image"], tf.float32)) / 255.0, batch) for batch in batches)
+    parts = ((flat(tf.cast(batch["image"], tf.float32)) / 255.0, batch) for batch in batches)
+    return _collect(parts, dataset.size)
 
 
 def holdout(train: Features, per_class: int, seed: int = 0) -> tuple[Features, Features]:
@@ -129,30 +136,44 @@ def holdout(train: Features, per_class: int, seed: int = 0) -> tuple[Features, F
     # Raises
         ValueError: If a class has not more than `per_class` images.
     """
-    counts = np.unique(train.labels, return_counts=True)[1]
+    aside = held_out(train.labels, per_class, seed)
+    return train.select(~aside), train.select(aside)
+
+
+def held_out(labels: np.ndarray, per_class: int, seed: int = 0) -> np.ndarray:
+    """Which images `holdout` sets aside: a mask `[images]`, given their labels."""
+    counts = np.unique(labels, return_counts=True)[1]
     if not 0 < per_class < counts.min():
         raise ValueError(
             f"`per_class` must be above 0 and below the size of the smallest class ({counts.min()}), "
             f"got {per_class}."
         )
-    order = np.random.default_rng(seed).permutation(len(train))
+    order = np.random.default_rng(seed).permutation(len(labels))
     # A stable sort keeps the shuffled order within each class.
-    by_class = order[np.argsort(train.labels[order], kind="stable")]
+    by_class = order[np.argsort(labels[order], kind="stable")]
     place_in_class = np.concatenate([np.arange(count) for count in counts])
-    aside = np.zeros(len(train), bool)
+    aside = np.zeros(len(labels), bool)
     aside[by_class[place_in_class < per_class]] = True
-    return train.select(~aside), train.select(aside)
+    return aside
 
 
-_COMPILED: "weakref.WeakKeyDictionary[tf.keras.Model, dict[int, Callable]]" = weakref.WeakKeyDictionary()
+Encode = Callable[[tf.Tensor], tf.Tensor]
+_COMPILED: "weakref.WeakKeyDictionary[tf.keras.Model, dict[tuple[int, str | None], Encode]]" = (
+    weakref.WeakKeyDictionary()
+)
 
 
-def _compiled(encoder: tf.keras.Model, image_size: int) -> Callable[[tf.Tensor], tf.Tensor]:
-    """The encoder in inference mode as one graph, traced once, however often features are extracted."""
-    by_size = _COMPILED.setdefault(encoder, {})
-    if image_size not in by_size:
-        # The table must not keep alive what it is keyed by.
-        network: Callable[[], tf.keras.Model] = weakref.ref(encoder)
+def frozen(encoder: tf.keras.Model, image_size: int, output: str | None = None) -> Encode:
+    """The encoder in inference mode as one graph, traced once, however often features are extracted.
+
+    # Arguments
+        encoder, image_size, output: See `extract`.
+    # Returns
+        A function from images uint8 `[batch, image_size, image_size, 3]` to features float32 `[batch, dim]`.
+    """
+    graphs = _COMPILED.setdefault(encoder, {})
+    if (image_size, output) not in graphs:
+        network = _network(encoder, image_size, output)
 
         # A signature with a free batch size: a smaller last batch would trace the network again.
         @tf.function(input_signature=[tf.TensorSpec([None, image_size, image_size, 3], tf.uint8)])
@@ -162,40 +183,54 @@ def _compiled(encoder: tf.keras.Model, image_size: int) -> Callable[[tf.Tensor],
                 raise ValueError(f"`encoder` must map images to [batch, dim], not to {output}.")
             return tf.cast(output, tf.float32)
 
-        by_size[image_size] = encode
-    return by_size[image_size]
+        graphs[image_size, output] = encode
+    return graphs[image_size, output]
+
+
+def _network(encoder: tf.keras.Model, image_size: int, output: str | None) -> Callable[[], tf.keras.Model]:
+    if output is None:
+        # The table must not keep alive what it is keyed by.
+        return weakref.ref(encoder)
+    # A model of its own, of the same layers.
+    other = named_output(encoder, image_size, output)
+    return lambda: other
 
 
 def _run(
-    encoder: tf.keras.Model,
+    encode: Encode,
     dataset: ImageDataset,
     image_size: int,
     batch_size: int,
     progress: Progress | None,
+    view: str,
 ) -> Features:
-    encode = _compiled(encoder, image_size)
-
     def parts() -> Iterator[tuple[tf.Tensor, Batch]]:
         done = 0
-        for batch in pipeline.image_batches(dataset, image_size, batch_size):
+        for batch in pipeline.image_batches(dataset, image_size, batch_size, protocol=view):
             yield encode(batch["image"]), batch
             done += len(batch["id"])
             if progress is not None:
                 progress(done, dataset.size)
 
-    return _collect(parts())
+    return _collect(parts(), dataset.size)
 
 
-def _collect(parts: Iterable[tuple[tf.Tensor, Batch]]) -> Features:
-    features, labels, ids = [], [], []
+def _collect(parts: Iterable[tuple[tf.Tensor, Batch]], size: int) -> Features:
+    """Features of at most `size` images; no second copy of them is ever held."""
+    features = np.empty((0, 0), np.float32)
+    labels, ids = np.empty(size, np.int64), np.empty(size, np.int64)
+    count = 0
     for rows, batch in parts:
-        features.append(rows.numpy())
-        labels.append(batch["label"].numpy())
-        ids.append(batch["id"].numpy())
-    if not features:
+        if not count:
+            features = np.empty((size, rows.shape[1]), np.float32)
+        place = slice(count, count + len(rows))
+        features[place], labels[place], ids[place] = rows.numpy(), batch["label"].numpy(), batch["id"].numpy()
+        count += len(rows)
+    if not count:
         raise ValueError("`dataset` holds no image.")
-    result = Features(np.concatenate(features), np.concatenate(labels), np.concatenate(ids))
-    bad = ~np.isfinite(result.features).all(axis=1)
+    result = Features(features[:count], labels[:count], ids[:count])
+    # A sum is finite only if all that it adds is: no mask as large as the features is made.
+    bad = ~np.isfinite(np.einsum("ij->i", result.features, dtype=np.float64))
     if bad.any():
         raise ValueError(
             f"`encoder` gave features that are not finite for {bad.sum()} of {len(bad)} images, "
@@ -204,7 +239,9 @@ def _collect(parts: Iterable[tuple[tf.Tensor, Batch]]) -> Features:
     return result
 
 
-def _cache_key(encoder: tf.keras.Model, dataset: ImageDataset, image_size: int) -> str:
+def _cache_key(encoder: tf.keras.Model, dataset: ImageDataset, image_size: int, output: str | None, view: str) -> str:
+    # What is as it always was is left out, so that earlier files stay valid.
+    special = {**({} if output is None else {"output": output}), **({} if view == "torchvision" else {"view": view})}
     return json.dumps(
         {
             "version": _CACHE_VERSION,
@@ -213,6 +250,7 @@ def _cache_key(encoder: tf.keras.Model, dataset: ImageDataset, image_size: int) 
             "image_size": image_size,
             "preprocessing": encoder.spec.preprocessing,
             "precision": sorted({layer.compute_dtype or "" for layer in encoder.layers}),
+            **special,
         },
         sort_keys=True,
     )
@@ -232,6 +270,6 @@ def _read_cache(path: pathlib.Path, key: str) -> Features | None:
             if str(arrays["key"]) != key:
                 raise ValueError("it was made by another encoder or of other data")
             return Features(arrays["features"], arrays["labels"], arrays["ids"])
-    except _READ_ERRORS as error:
+    except READ_ERRORS as error:
         warnings.warn(f"Cached features {str(path)!r} are unusable ({error}); they are computed again.", stacklevel=3)
         return None

@@ -22,7 +22,12 @@ FLAGS = flags.FLAGS
 
 _RUN = flags.DEFINE_string("run", None, "Run folder whose encoder is probed.")
 _ENCODER_DIR = flags.DEFINE_string("encoder_dir", None, "Encoder folder that is probed, instead of --run.")
-_WHICH = flags.DEFINE_enum("which", "student", ["student", "ema"], "Encoder of the run.")
+_WHICH = flags.DEFINE_enum(
+    "which",
+    None,
+    ["student", "ema"],
+    "Encoder of the run; by default the one that the preset looks at, mostly student.",
+)
 _DATASET = flags.DEFINE_string("dataset", None, "Labelled images; by default those of the run.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where they lie; by default as for the run.")
 _CLASSES = flags.DEFINE_string("classes_list", None, "Take only images of these classes; by default as for the run.")
@@ -48,19 +53,28 @@ class Probe:
     image_size: int
     folder: pathlib.Path
 
-    def features(self) -> tuple[Features, Features]:
-        """Features of both splits, extracted once per encoder and kept beside the probes."""
-        cache = self.folder.parent / "features"
-        train, test = (
-            extract(self.encoder, part, self.image_size, _BATCH.value, cache, common.bar(f"features of {part.split}"))
-            for part in (self.train, self.test)
-        )
+    @property
+    def cache(self) -> pathlib.Path:
+        """Where the probes of an encoder keep what they have computed."""
+        return self.folder.parent / "features"
+
+    def features(self, output: str | None = None, view: str = "torchvision") -> tuple[Features, Features]:
+        """Features of both splits; see `features_of`."""
+        train, test = (self.features_of(part, output, view) for part in (self.train, self.test))
         return train, test
 
+    def features_of(self, part: ImageDataset, output: str | None = None, view: str = "torchvision") -> Features:
+        """Features of some images, extracted once per encoder and kept beside the probes; see `extract`."""
+        bar = common.bar(f"features of {part.split}")
+        return extract(self.encoder, part, self.image_size, _BATCH.value, self.cache, bar, output, view)
 
-def load(protocol: str, preset: str) -> Probe:
+
+def load(protocol: str, preset: str, which: str = "student") -> Probe:
     """The probe that the flags describe.
 
+    # Arguments
+        protocol, preset: What is measured.
+        which: Encoder of a run that the protocol looks at, where --which does not name one.
     # Raises
         ValueError: If flags contradict each other or name nothing.
     """
@@ -70,7 +84,8 @@ def load(protocol: str, preset: str) -> Probe:
     if run is not None and not run.finished:
         raise ValueError(f"--run={run.path} is not a finished run.")
     before = run.flags() if run is not None else {}
-    source = run.encoder(_WHICH.value) if run is not None else pathlib.Path(_ENCODER_DIR.value)
+    which = _WHICH.value or (which if run is not None else "student")
+    source = run.encoder(which) if run is not None else pathlib.Path(_ENCODER_DIR.value)
     if not source.is_dir():
         raise ValueError(f"There is no encoder in {source}.")
     encoder = load_encoder(source)
@@ -97,7 +112,7 @@ def load(protocol: str, preset: str) -> Probe:
             preset,
             name.replace("/", "_"),
             *(["random"] if _RANDOM.value else []),
-            *([_WHICH.value] if _WHICH.value != "student" else []),
+            *([which] if which != "student" else []),
         ]
     )
     folder = run.probe(tag) if run is not None else source.parent / "probes" / tag
@@ -124,6 +139,25 @@ def run_probe(
     """
     with common.user_errors():
         probe = load(protocol, preset)
+    return record(probe, protocol, preset, lambda: measure(probe, *probe.features()), settings, headline)
+
+
+def record(
+    probe: Probe,
+    protocol: str,
+    preset: str,
+    measure: Callable[[], Mapping[str, float]],
+    settings: Mapping[str, object],
+    headline: str,
+) -> int:
+    """Measures with a probe unless that was done, as `run_probe` does.
+
+    # Arguments
+        probe: Of `load`.
+        measure: Returns metrics.
+        protocol, preset, settings, headline: See `run_probe`.
+    """
+    with common.user_errors():
         full = {
             "encoder_hash": encoder_hash(probe.encoder),
             "image_size": probe.image_size,
@@ -139,8 +173,7 @@ def run_probe(
                 _show(old.metrics, headline)
                 return 0
             raise ValueError(f"{probe.folder} holds results of other settings; move it away to measure again.")
-        train, test = probe.features()
-        metrics = named(protocol, preset, probe.train.name, measure(probe, train, test))
+        metrics = named(protocol, preset, probe.train.name, measure())
         path = write_results(probe.folder, metrics, full)
     common.say(f"{path}: {len(metrics)} numbers.")
     _show(metrics, headline)

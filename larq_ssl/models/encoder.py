@@ -114,7 +114,8 @@ class Encoder(tf.keras.Model):
             never turned; a `"cifar"` stem has finer ones), `"pooled"`, `"extra_fc"` and `"logits"` where
             there are such, and, of a static size with a last map of 6x6 or more, `"svm"` (that map averaged
             over windows of 6x6, flat). A vision transformer has no maps, but `"block9"` to `"block12"` (the
-            class tokens of the last four blocks, after the last norm; `"pooled"` is the last of them).
+            class tokens of the last four blocks, after the last norm; `"pooled"` is the last of them) and
+            `"class_tokens"` (all four, one after the other).
     """
 
     def __init__(self, architecture: Architecture, spec: EncoderSpec, layers: LayerStore | None = None) -> None:

@@ -101,7 +101,8 @@ def _trunk(x: tf.Tensor, spec: EncoderSpec, layers: LayerStore, size: Size) -> d
             # In float32, as the features of all networks.
             norm = layers(_LAYERS.LayerNormalization, "norm", epsilon=1e-6, dtype="float32")
             vectors[f"block{number}"] = norm(class_token)
-    return vectors
+    joined = layers(_LAYERS.Concatenate, "class_tokens", dtype="float32")(list(vectors.values()))
+    return {"class_tokens": joined, **vectors}  # the last one is the features
 
 
 def _first(tokens: tf.Tensor) -> tf.Tensor:

@@ -191,7 +191,10 @@ def test_work():
 
 def test_logits_leave_the_features_in_place():
     encoder = models.build("vit_tiny_32", binarization="none", classes=7)
-    assert set(encoder.named_outputs) == {"block9", "block10", "block11", "block12", "pooled", "logits"}
+    blocks = ("block9", "block10", "block11", "block12")
+    assert set(encoder.named_outputs) == {*blocks, "class_tokens", "pooled", "logits"}
+    tokens = encoder.with_outputs("class_tokens", *blocks)(_images())
+    np.testing.assert_array_equal(tokens["class_tokens"], np.concatenate([tokens[block] for block in blocks], axis=1))
     outputs = encoder.with_outputs("block9", "block12", "pooled", "logits")(_images())
     np.testing.assert_array_equal(outputs["pooled"], outputs["block12"])
     assert np.abs(outputs["block9"] - outputs["block12"]).max() > 0.01
