@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from larq_ssl.evaluation import knn as module
+from larq_ssl.evaluation import neighbours
 from larq_ssl.evaluation.features import Features
-from larq_ssl.evaluation.knn import class_scores, knn
+from larq_ssl.evaluation.knn import PRESETS, class_scores, knn, knn_leave_one_out, knn_preset
 from tests import golden
 
 
@@ -26,9 +26,10 @@ def official_sets(arrays):
     return [make(arrays[f"knn_{n}_features"], arrays[f"knn_{n}_labels"]) for n in ("train", "test")]
 
 
-@pytest.mark.parametrize("chunk", [module._CHUNK, 5000])
-def test_the_official_classifier(official, monkeypatch, chunk):
-    monkeypatch.setattr(module, "_CHUNK", chunk)
+@pytest.mark.parametrize(("queries", "numbers"), [(neighbours._QUERIES, neighbours._NUMBERS), (50, 5000)])
+def test_the_official_classifier(official, monkeypatch, queries, numbers):
+    monkeypatch.setattr(neighbours, "_QUERIES", queries)
+    monkeypatch.setattr(neighbours, "_NUMBERS", numbers)
     train, test = official_sets(official)
     classes, ks = int(official["knn_num_classes"]), [int(k) for k in official["knn_k"]]
     temperature = float(official["knn_temperature"])
@@ -86,6 +87,38 @@ def test_default_ks_are_those_that_fit():
     assert list(knn(*random_sets(train=25), 7)) == ["10/top1", "10/top5", "20/top1", "20/top5"]
     assert list(knn(*random_sets(train=6), 7)) == ["6/top1", "6/top5"]
     assert len(knn(*random_sets(train=200), 7)) == 8
+
+
+def test_presets_are_the_published_ones():
+    assert {name: preset.ks for name, preset in PRESETS.items()} == {
+        "dino": (10, 20, 100, 200),
+        "msbreg": (20, 200),
+        "sslight_monitor": (20,),
+    }
+    assert {preset.temperature for preset in PRESETS.values()} == {0.07}
+    assert [name for name, preset in PRESETS.items() if preset.leave_one_out] == ["sslight_monitor"]
+    assert knn_preset("msbreg", temperature=0.5).temperature == 0.5
+    with pytest.raises(ValueError, match="`preset` must be one of.*'instdisc'"):
+        knn_preset("instdisc")
+
+
+def test_the_monitor_leaves_each_image_out_and_takes_no_other_set():
+    images, _ = random_sets(train=40)
+    found = knn_leave_one_out(images, 7, ks=(3, 12), temperature=0.3)
+    unit = images.features / np.linalg.norm(images.features, axis=1, keepdims=True)
+    similarity = unit @ unit.T
+    np.fill_diagonal(similarity, -np.inf)
+    for k in (3, 12):
+        order = np.argsort(-similarity, axis=1)[:, :k]
+        weights = np.exp(np.take_along_axis(similarity, order, 1) / 0.3)
+        votes = np.stack([np.where(images.labels[order] == c, weights, 0).sum(1) for c in range(7)], axis=1)
+        assert found[f"{k}/top1"] == pytest.approx(np.mean(votes.argmax(1) == images.labels))
+    # Looked up among all of them, an image finds itself first.
+    assert knn(images, images, 7, ks=(1,))["1/top1"] == 1.0 > knn_leave_one_out(images, 7, ks=(1,))["1/top1"]
+    assert list(knn_leave_one_out(images, 7)) == ["20/top1", "20/top5"]
+    assert list(knn_leave_one_out(images.select(np.arange(9)), 7)) == ["8/top1", "8/top5"]
+    with pytest.raises(ValueError, match="40 neighbours.*39 images"):
+        knn_leave_one_out(images, 7, ks=(40,))
 
 
 def test_mistakes_are_named():
