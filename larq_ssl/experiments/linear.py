@@ -1,19 +1,25 @@
-"""Linear evaluation of a frozen encoder: `python -m larq_ssl.experiments.linear --run=<run folder>`."""
+"""Linear evaluation of a frozen encoder: `python -m larq_ssl.experiments.linear --run=<run folder>`.
+
+By default on features that are extracted once; with `--augmented` on new views in each epoch, as it is published. Then
+the same command goes on, after its last whole epoch, where it was stopped.
+"""
 
 import dataclasses
 
+import numpy as np
 from absl import flags
 
 from larq_ssl.evaluation import pictures
-from larq_ssl.evaluation.features import Features, holdout
-from larq_ssl.evaluation.linear import PRESETS, linear, linear_preset
-from larq_ssl.experiments import common, probes
+from larq_ssl.evaluation.features import Features, held_out, holdout
+from larq_ssl.evaluation.linear import linear
+from larq_ssl.evaluation.linear_augmented import linear_augmented
+from larq_ssl.evaluation.linear_results import LinearResult
+from larq_ssl.evaluation.linear_settings import LinearPreset
+from larq_ssl.experiments import common, linear_flags, probes
 
 flags.adopt_module_key_flags(probes)
+flags.adopt_module_key_flags(linear_flags)
 
-_PRESET = flags.DEFINE_enum("preset", "bssl", list(PRESETS), "Whose protocol.")
-_EPOCHS = flags.DEFINE_integer("epochs", None, "Epochs of the classifiers, instead of the preset's.", 1)
-_RATES = flags.DEFINE_multi_float("lr", None, "Learning rates to sweep, instead of the preset's.", 1e-9)
 _HOLDOUT = flags.DEFINE_integer(
     "holdout_per_class",
     0,
@@ -21,26 +27,53 @@ _HOLDOUT = flags.DEFINE_integer(
     "test images as the papers do.",
     0,
 )
+_PROGRESS = "progress.npz"
+
+
+def on_cached_features(probe: probes.Probe, preset: LinearPreset) -> tuple[LinearResult, Features]:
+    """Classifiers of features that are extracted once, and the test features."""
+    train, test = probe.features(preset.output(probe.encoder), preset.evaluation)
+    validation = None
+    if _HOLDOUT.value:
+        train, validation = holdout(train, _HOLDOUT.value, probes.FLAGS.seed)
+    bar = common.bar("linear classifiers")
+    classes = probe.train.class_count()
+    return linear(train, test, classes, preset, probes.FLAGS.seed, validation, progress=bar), test
+
+
+def on_views(probe: probes.Probe, preset: LinearPreset) -> tuple[LinearResult, Features]:
+    """Classifiers of new views in each epoch, and the test features."""
+    output, train, validation = preset.output(probe.encoder), probe.train, None
+    if _HOLDOUT.value:
+        aside = held_out(train.labels(), _HOLDOUT.value, probes.FLAGS.seed)
+        validation = probe.features_of(train.subset(np.flatnonzero(aside), "held out"), output, preset.evaluation)
+        train = train.subset(np.flatnonzero(~aside), "not held out")
+    test = probe.features_of(probe.test, output, preset.evaluation)
+    result = linear_augmented(
+        probe.encoder,
+        train,
+        test,
+        probe.image_size,
+        preset,
+        probes.FLAGS.seed,
+        validation,
+        probes.FLAGS.batch_size,
+        probe.folder / _PROGRESS,
+        common.bar("views of linear classifiers"),
+    )
+    return result, test
 
 
 def main() -> int:
+    augmented = linear_flags.AUGMENTED.value
     with common.user_errors():
-        overrides = {"epochs": _EPOCHS.value, "learning_rates": tuple(_RATES.value) if _RATES.value else None}
-        preset = linear_preset(_PRESET.value, **{key: value for key, value in overrides.items() if value is not None})
+        preset = linear_flags.default()
+        tag = f"{preset.name}-augmented" if augmented else preset.name
+        probe = probes.load("linear", tag, which=preset.which)
+        preset = linear_flags.chosen(probe.encoder)
 
-    def measure(probe: probes.Probe, train: Features, test: Features) -> dict[str, float]:
-        validation = None
-        if _HOLDOUT.value:
-            train, validation = holdout(train, _HOLDOUT.value, probes.FLAGS.seed)
-        result = linear(
-            train,
-            test,
-            probe.train.class_count(),
-            preset,
-            probes.FLAGS.seed,
-            validation,
-            progress=common.bar("linear classifiers"),
-        )
+    def measure() -> dict[str, float]:
+        result, test = (on_views if augmented else on_cached_features)(probe, preset)
         pictures.confusion_matrix(
             probe.folder / "confusion.png",
             test.labels,
@@ -48,15 +81,13 @@ def main() -> int:
             probe.train.class_names,
             overwrite=True,
         )
-        return result.metrics
+        # Not the same number, so not by the same name.
+        return {f"augmented/{name}": value for name, value in result.metrics.items()} if augmented else result.metrics
 
-    return probes.run_probe(
-        "linear",
-        preset.name,
-        measure,
-        {**dataclasses.asdict(preset), "holdout_per_class": _HOLDOUT.value},
-        "/last/top1",
-    )
+    settings = {**dataclasses.asdict(preset), "holdout_per_class": _HOLDOUT.value, "augmented": augmented}
+    code = probes.record(probe, "linear", preset.name, measure, settings, "/last/top1")
+    (probe.folder / _PROGRESS).unlink(missing_ok=True)  # the result is there
+    return code
 
 
 if __name__ == "__main__":
