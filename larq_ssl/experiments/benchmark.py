@@ -1,10 +1,11 @@
-"""Ratios measured side by side: `python -m larq_ssl.experiments.benchmark --what=pipeline|train_step|encode`.
+"""Ratios measured side by side: `python -m larq_ssl.experiments.benchmark --what=pipeline|train_step|encode|probes`.
 
 Every variant has a process of its own; they take turns, and what counts is how a turn compares with that of the
 reference just before. `pipeline`: our views against the same policy as a per-image `tf.data` map. `train_step`: steps
 through `fit` against a bare `tf.function` of the encoder's forward and backward pass, those of S2-BNN against the
 passes of its networks, and those of DINO with local views against those without. `encode`: the extraction of features
-against the bare encoder, and kNN against its matrix product.
+against the bare encoder, and kNN against its matrix product. `probes`: linear evaluation at eight learning rates
+against one, with cached features and with augmented views; extraction and kNN, of images and features in memory.
 """
 
 import os
@@ -24,6 +25,7 @@ from larq_ssl.experiments import (
     benchmark_multi_crop,
     benchmark_networks,
     benchmark_pipeline,
+    benchmark_probes,
     benchmark_s2bnn,
     common,
 )
@@ -36,7 +38,9 @@ from larq_ssl.models.encoder import BINARIZATIONS, STEMS
 
 FLAGS = flags.FLAGS
 
-_WHAT = flags.DEFINE_enum("what", None, ["pipeline", "train_step", "encode"], "What to measure.", required=True)
+_WHAT = flags.DEFINE_enum(
+    "what", None, ["pipeline", "train_step", "encode", "probes"], "What to measure.", required=True
+)
 _OUT = flags.DEFINE_string("out", None, "Also write the table to <out>.md and all numbers to <out>.json.")
 _REPEATS = flags.DEFINE_integer("repeats", 3, "Turns of each variant.", 1)
 _SECONDS = flags.DEFINE_float("seconds", 3.0, "About how long a turn lasts; it has at least one step.", 0)
@@ -53,7 +57,7 @@ _SMALL = flags.DEFINE_string("small_images", None, "Folder with train/ to make v
 _PHOTOGRAPHS = flags.DEFINE_string("photographs", None, "Likewise for views of 224 px, and for the extraction.")
 
 # The columns compare speeds where the other side is to be beaten, times where it is a floor.
-_COMPARES_TIME = ("train_step",)
+_COMPARES_TIME = ("train_step", "probes")
 _MADE_UP = {32: (32, 32, 2048), 224: (375, 500, 48)}
 
 
@@ -76,12 +80,14 @@ def groups(folders: dict[int, pathlib.Path]) -> dict[str, list[Variant]]:
         if unknown or not _METHODS.value:
             raise ValueError(f"--methods must be some of {', '.join(METHODS)}, got {','.join(_METHODS.value)}.")
         return benchmark_networks.train_step_groups(encoder, size, batch_size, precisions, _METHODS.value)
+    if _WHAT.value == "probes":
+        return benchmark_probes.groups(encoder, size, batch_size, precisions)
     return benchmark_networks.encode_groups(encoder, size, batch_size, precisions, str(folders[224]))
 
 
 def image_folders(beside: pathlib.Path) -> dict[int, pathlib.Path]:
     """Where the images of each view size lie; those that no flag names are made up."""
-    needed = {"pipeline": (32, 224), "train_step": (), "encode": (224,)}[_WHAT.value]
+    needed = {"pipeline": (32, 224), "train_step": (), "encode": (224,), "probes": ()}[_WHAT.value]
     folders = {}
     for size in needed:
         flag = _SMALL if size == 32 else _PHOTOGRAPHS
