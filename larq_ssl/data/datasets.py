@@ -215,6 +215,11 @@ def _digits(split: str) -> ImageDataset:
     )
 
 
+def is_voc(name: str) -> bool:
+    """Whether a name is that of images with several labels each, which `voc.load_voc` finds."""
+    return name == "voc_folder" or name.replace(":", "/").partition("/")[0] == "voc"
+
+
 def load_dataset(
     name: str,
     split: str = "train",
@@ -229,7 +234,8 @@ def load_dataset(
     # Arguments
         name: "digits" (scikit-learn's), "folder" (`train/` and `val/` or `test/` under `data_dir`, with or without a
             folder per class) or a prepared data set of TensorFlow Datasets, such as "cifar10" or "imagenet2012".
-            "imagenet100" is "imagenet2012" with `classes_list="imagenet100"`.
+            "imagenet100" is "imagenet2012" with `classes_list="imagenet100"`. "voc/2007", "voc/2012" and
+            "voc_folder" have several labels per image, see `voc.load_voc`.
         split: "train" or "val". For TensorFlow Datasets "val" is the validation split, else the test split.
         data_dir: Where the folders, or the prepared data sets, lie.
         val_fraction: Fraction of the training images held out as "val", where the data set has no such part.
@@ -249,6 +255,12 @@ def load_dataset(
         from larq_ssl.data.folder import load_folder
 
         dataset = load_folder(split, data_dir, val_fraction, seed)
+    elif is_voc(name):
+        from larq_ssl.data.voc import load_voc
+
+        if val_fraction > 0.0:
+            raise ValueError(f"val_fraction is {val_fraction}: it must be 0, because {name!r} has images to test on")
+        dataset = load_voc(name, split, data_dir)
     else:
         from larq_ssl.data.tfds_source import load_tfds
 

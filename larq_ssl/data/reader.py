@@ -104,7 +104,7 @@ def cut(
     return out
 
 
-PROTOCOLS = ("torchvision", "simclr")
+PROTOCOLS = ("torchvision", "simclr", "voc07")
 # Images of at most this side are shown whole to a probe.
 _WHOLE_SIDE = {"torchvision": 64, "simclr": 32}
 _SIMCLR_SHARE = 0.875
@@ -115,23 +115,38 @@ def evaluation_image(image: Image.Image, size: int, protocol: str = "torchvision
 
     "torchvision": short side to `size * 256 / 224` (bicubic), then the middle; images of at most 64 pixels, and those
     that have the size already, are resized whole. "simclr": the middle square of 0.875 of the short side, resized
-    (bicubic without anti-aliasing); images of at most 32 pixels are resized whole.
+    (bicubic without anti-aliasing); images of at most 32 pixels are resized whole. "voc07": short side to
+    `size * 256 / 224`, then the whole image to the square, its aspect not kept (both bilinear).
     """
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol is {protocol!r}: it must be one of {PROTOCOLS}")
     width, height = image.size
+    short = math.floor(size * 256 / 224 + 0.5)
+    if protocol == "voc07":
+        return squeezed(image, short, size)
     whole = max(width, height) <= _WHOLE_SIDE[protocol]
     if protocol == "simclr":
         return resize_tf.resize_image(np.asarray(image if whole else _simclr_middle(image)), size)
     if whole or (width, height) == (size, size):
         return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
-    short = math.floor(size * 256 / 224 + 0.5)
-    # torchvision truncates the long side, and rounds the offset of the crop.
+    image = _resize_short(image, short, Image.Resampling.BICUBIC)
+    # torchvision rounds the offset of the crop.
+    left, top = round((image.width - size) / 2), round((image.height - size) / 2)
+    return np.asarray(image.crop((left, top, left + size, top + size)))
+
+
+def squeezed(image: Image.Image, short: int, size: int) -> np.ndarray:
+    """The whole image as uint8 `[size, size, 3]`, its short side resized to `short` before; bilinear."""
+    resized = _resize_short(image, short, Image.Resampling.BILINEAR)
+    return np.asarray(resized.resize((size, size), Image.Resampling.BILINEAR))
+
+
+def _resize_short(image: Image.Image, short: int, resampling: Image.Resampling) -> Image.Image:
+    width, height = image.size
+    # torchvision truncates the long side.
     new_width = short if width <= height else int(short * width / height)
     new_height = short if height <= width else int(short * height / width)
-    image = image.resize((new_width, new_height), Image.Resampling.BICUBIC)
-    left, top = round((new_width - size) / 2), round((new_height - size) / 2)
-    return np.asarray(image.crop((left, top, left + size, top + size)))
+    return image.resize((new_width, new_height), resampling)
 
 
 def _simclr_middle(image: Image.Image) -> Image.Image:

@@ -60,7 +60,12 @@ class TFRecordIndex:
             return file.read(end - begin - _HEADER - _FOOTER)
 
 
-def _builder(name: str, data_dir: str | None) -> Any:
+def find_builder(name: str, data_dir: str | None) -> Any:
+    """The builder of a prepared data set.
+
+    # Raises
+        ValueError: If there is none of that name, or it is not prepared.
+    """
     # Imported where it is used: it takes seconds, and other data sets do not need it.
     import tensorflow_datasets as tfds
 
@@ -89,7 +94,7 @@ def _image_key(name: str, features: Any) -> str:
     raise ValueError(f"dataset {name!r} has {len(keys)} image features, not one: {sorted(features)}")
 
 
-def _examples(builder: Any, split: str, image: str) -> Callable[[int], Mapping[str, Any]]:
+def examples(builder: Any, split: str, image: str) -> Callable[[int], Mapping[str, Any]]:
     """The features of the example of an index, its image as encoded bytes."""
     import tensorflow_datasets as tfds
 
@@ -105,7 +110,8 @@ def _examples(builder: Any, split: str, image: str) -> Callable[[int], Mapping[s
     )
 
 
-def _text(value: Any) -> str:
+def text(value: Any) -> str:
+    """A text of an example, which is bytes or not, depending on the file format."""
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
@@ -113,7 +119,7 @@ def load_tfds(name: str, split: str, data_dir: str | None, val_fraction: float, 
     """See `datasets.load_dataset`."""
     import tensorflow_datasets as tfds
 
-    builder = _builder(name, data_dir)
+    builder = find_builder(name, data_dir)
     splits = builder.info.splits
     val = next((s for s in _VAL_SPLITS if s in splits), None)
     if val is not None and val_fraction > 0.0:
@@ -127,7 +133,7 @@ def load_tfds(name: str, split: str, data_dir: str | None, val_fraction: float, 
     features = builder.info.features
     labelled = "label" in features and isinstance(features["label"], tfds.features.ClassLabel)
     count, image = splits[chosen].num_examples, _image_key(name, features)
-    example = _examples(builder, chosen, image)
+    example = examples(builder, chosen, image)
 
     def read(index: int) -> tuple[bytes, int]:
         found = example(index)
@@ -142,7 +148,7 @@ def load_tfds(name: str, split: str, data_dir: str | None, val_fraction: float, 
         fingerprint=fingerprint("tfds", builder.info.full_name, chosen, str(splits[chosen].shard_lengths)),
         read=read,
         describe=lambda i: f"{builder.info.full_name} {chosen}[{i}]",
-        file_name=(lambda i: _text(example(i)["file_name"])) if "file_name" in features else None,
+        file_name=(lambda i: text(example(i)["file_name"])) if "file_name" in features else None,
     )
     if val is None and val_fraction > 0.0:
         held_out = round(val_fraction * count)
