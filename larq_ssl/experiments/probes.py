@@ -10,6 +10,7 @@ from absl import flags
 
 from larq_ssl.data import datasets
 from larq_ssl.data.datasets import ImageDataset
+from larq_ssl.data.multi_label import MultiLabelDataset
 from larq_ssl.evaluation.features import Features, extract
 from larq_ssl.evaluation.results import FILE_NAME, named, read_results, write_results
 from larq_ssl.evaluation.untrained import untrained
@@ -69,12 +70,13 @@ class Probe:
         return extract(self.encoder, part, self.image_size, _BATCH.value, self.cache, bar, output, view)
 
 
-def load(protocol: str, preset: str, which: str = "student") -> Probe:
+def load(protocol: str, preset: str, which: str = "student", multi_label: bool = False) -> Probe:
     """The probe that the flags describe.
 
     # Arguments
         protocol, preset: What is measured.
         which: Encoder of a run that the protocol looks at, where --which does not name one.
+        multi_label: Whether the protocol can do with several labels per image.
     # Raises
         ValueError: If flags contradict each other or name nothing.
     """
@@ -105,7 +107,8 @@ def load(protocol: str, preset: str, which: str = "student") -> Probe:
         )
         for split, part_limit in (("train", limit), ("val", None))
     )
-    train.class_count()
+    if not (multi_label and isinstance(train, MultiLabelDataset)):
+        train.class_count()
     tag = "-".join(
         [
             protocol,
