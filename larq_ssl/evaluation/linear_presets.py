@@ -9,6 +9,7 @@ them afterwards; here that is done in torchvision's order.
 # References
     - BSSL, App. A.1, and the released code of BURN: `bssl`, `places205`
     - S2-BNN, Sec. 6 and Table 2: `s2bnn`
+    - MSBReg, supplement, Sec. 2.4: `msbreg_transfer`
     - MoCo, SwAV and DINO, released codes
     - SSLight, Table 8 and released code
     - SimCLR and BYOL, released codes
@@ -28,6 +29,8 @@ PRESETS = {
         LinearPreset("bssl", learning_rates=(0.001, 0.01, 0.1, 1.0, 10.0, 30.0)),
         # BSSL, App. A.1: Places205. Learning rate 0.01, a tenth every 7 epochs.
         LinearPreset("places205", (0.01,), epochs=28, drops=(0.25, 0.5, 0.75), weight_decay=1e-5),
+        # MSBReg, supplement, Sec. 2.4: twice a tenth, at equal distances; 28 epochs on Places205, 84 on iNaturalist 2018.
+        LinearPreset("msbreg_transfer", (0.2,), epochs=84, drops=(1 / 3, 2 / 3), weight_decay=1e-4),
         # S2-BNN: the paper's Table 2. Its commands have 0.1, which is best for two of its three schemes.
         LinearPreset("s2bnn", (0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 20.0, 30.0)),
         # MoCo's released code.
