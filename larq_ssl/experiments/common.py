@@ -18,6 +18,9 @@ import larq_ssl
 SIGTERM_EXIT = 143
 """Exit code of a run that SIGTERM stopped after saving; the same command goes on."""
 
+DIVERGED_EXIT = 3
+"""Exit code of a run whose loss was no longer finite; the same command diverges again."""
+
 INTERRUPTED_EXIT = 130
 """Exit code of a command that was stopped with Ctrl-C."""
 

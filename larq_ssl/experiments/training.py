@@ -208,7 +208,8 @@ def _fit(
             )
     except (_StoppedError, NotFiniteError, callbacks.NoGradientError) as error:
         kept = f" The last checkpoint in {run.checkpoints} is kept." if checkpoints.steps() else ""
-        return common.fail(f"{error}{kept}", 1)
+        diverged = isinstance(error, NotFiniteError) or NOT_FINITE in str(error)
+        return common.fail(f"{error}{kept}", common.DIVERGED_EXIT if diverged else 1)
     if saving.interrupted:
         common.say(f"{run.path}: stopped by SIGTERM after saving; the same command goes on.")
         return common.SIGTERM_EXIT

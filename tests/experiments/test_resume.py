@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from larq_ssl.experiments.common import SIGTERM_EXIT
+from larq_ssl.experiments.common import DIVERGED_EXIT, SIGTERM_EXIT
 from larq_ssl.experiments.run_folder import RunFolder
 from tests.experiments.commands import SHORT_FLOAT
 
@@ -162,7 +162,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(c
         *(flag for flag in MOCO if "checkpoint_every" not in flag),
         *("--workdir=diverging", "--optimizer=sgd", "--lr=1e38", "--schedule=constant", "--checkpoint_every=1"),
     )
-    assert done.code == 1
+    assert done.code == DIVERGED_EXIT
     assert "Traceback" not in done.err
     error = done.err.splitlines()[-1]
     assert error.startswith("error: ")
