@@ -12,8 +12,8 @@ FLAGS = flags.FLAGS
 
 OPERATIONAL = frozenset(
     (
-        "checkpoint_every data_dir diagnostics_every embeddings_every fresh knn_every label_list labels max_bad_images "
-        "recipe run stage1 strategy teacher validate_every workdir"
+        "checkpoint_every data_dir diagnostics_every embeddings_every encoder_dir fresh knn_every label_list labels "
+        "max_bad_images recipe run stage1 strategy teacher validate_every workdir"
     ).split()
 )
 """Flags that may change between two starts of the same run; all others of a command decide what is trained.
@@ -21,7 +21,7 @@ OPERATIONAL = frozenset(
 Paths are among them because folders move: what lies there is compared by fingerprint instead.
 """
 
-_PATHS = ("data_dir", "label_list", "labels", "run", "stage1", "teacher")
+_PATHS = ("data_dir", "encoder_dir", "label_list", "labels", "run", "stage1", "teacher")
 
 flags.DEFINE_string(
     "dataset", "digits", "Images: digits (bundled), folder, imagenet100 (of TFDS), or the name of a TFDS data set."

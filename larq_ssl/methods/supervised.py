@@ -22,6 +22,9 @@ class Supervised(SelfSupervisedModel):
     from weights of another method; where it begins is for the caller, who loads them (`larq_ssl.heads.first_layers`
     cuts a head). All networks are in training mode, BatchNorm included. Of several views the first is used.
 
+    With `train_student=False` the student is frozen: no weight of it moves, and it runs in inference mode, so that its
+    BatchNorm takes no statistics either. Then this is linear evaluation with augmented images.
+
     # Arguments
         student: Encoder.
         classifier: `[batch, dim] -> [batch, classes]`, such as `larq_ssl.heads.linear_classifier`.
@@ -31,6 +34,7 @@ class Supervised(SelfSupervisedModel):
         classifier_decay: Half of it times the squared kernel of the classifier is added to the loss: for SimCLR's LARS,
             which leaves the classifier out.
         gradient_clip, accumulate: See `SelfSupervisedModel`.
+        train_student: Whether the student is trained, too.
     # Raises
         ValueError: If the networks do not fit together, or a number is out of range.
     # References
@@ -55,11 +59,15 @@ class Supervised(SelfSupervisedModel):
         classifier_decay: float = 0.0,
         gradient_clip: float | None = None,
         accumulate: int = 1,
+        train_student: bool = True,
     ):
         networks = {"student": student, "student_head": student_head, "classifier": classifier}
         present = {name: network for name, network in networks.items() if network is not None}
         check_chain(present)
-        super().__init__(present, present, gradient_clip, accumulate)
+        super().__init__(present, present if train_student else list(present)[1:], gradient_clip, accumulate)
+        self.train_student = train_student
+        if not train_student:
+            self.gradient_groups = {"classifier": type(self).gradient_groups["classifier"]}
         check_smoothing(label_smoothing)
         if not classifier_decay >= 0:
             raise ValueError(f"classifier_decay must be at least 0, got {classifier_decay}.")
@@ -88,7 +96,7 @@ class Supervised(SelfSupervisedModel):
 
     def _forward(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
         """Features and logits of the first view, in training mode."""
-        features = self.networks["student"](batch["global"][:, 0], training=True)
+        features = self.networks["student"](batch["global"][:, 0], training=self.train_student)
         return features, self._logits(features, training=True)
 
     def _logits(self, features: tf.Tensor, training: bool) -> tf.Tensor:

@@ -73,6 +73,44 @@ def test_without_a_layer_of_the_head_there_is_none(commands, pretrained):
     assert [key for key in before if np.array_equal(before[key], after[key])] == []
 
 
+def test_a_frozen_encoder_stays_as_it_is_and_what_follows_learns(commands, pretrained):
+    run = classifiers.run(commands, "fine_tune", "frozen", f"--run={pretrained.path}", *FEW, "--freeze_encoder")
+    assert run.results()["encoders"]["student"] == pretrained.results()["encoders"]["student"]
+    before, after = (saved.arrays(one.encoder("student") / "weights.npz") for one in (pretrained, run))
+    assert any("moving" in key for key in before)
+    classifiers.assert_equal_arrays(before, after)
+    head, tuned = saved.arrays(pretrained.head("student_head")), saved.arrays(run.head("student_head"))
+    assert tuned
+    assert [key for key in tuned if np.array_equal(head[key], tuned[key])] == []
+
+
+def test_random_weights_are_the_baseline(commands, pretrained):
+    of_run = f"--run={pretrained.path}"
+    run = classifiers.run(commands, "fine_tune", "random", of_run, *FEW, *STILL, "--random", "--seed=1")
+    for before, after in (
+        (pretrained.encoder("student") / "weights.npz", run.encoder("student") / "weights.npz"),
+        (pretrained.head("student_head"), run.head("student_head")),
+    ):
+        first, second = saved.arrays(before), saved.arrays(after)
+        kernels = [key for key in second if "kernel" in key]
+        assert kernels
+        assert [key for key in kernels if np.array_equal(first[key], second[key])] == []
+    # Another one is another run, although both name the same network.
+    assert run.inputs()["pre-trained"] == pretrained.results()["encoders"]["student"]
+    again = commands.run("fine_tune", *classifiers.TINY, of_run, *FEW, *STILL, "--seed=1", f"--workdir={run.path}")
+    assert again.code == 2
+    assert "--random=False differs from --random=True" in again.err
+
+
+def test_an_encoder_folder_takes_the_place_of_a_run(commands, pretrained):
+    folder = pretrained.encoder("student")
+    run = classifiers.run(
+        commands, "fine_tune", "folder", f"--encoder_dir={folder}", "--dataset=digits", *FEW, *STILL, "--head_layer=2"
+    )
+    saved.assert_equal_parameters(folder / "weights.npz", run.encoder("student") / "weights.npz")
+    assert run.inputs()["pre-trained"] == pretrained.results()["encoders"]["student"]
+
+
 def test_labels_are_those_of_another_run_or_the_same_by_the_same_flags(commands, pretrained, tuned):
     again = classifiers.run(
         commands, "fine_tune", "again", f"--run={pretrained.path}", f"--labels={tuned.path}", "--seed=3"
@@ -127,10 +165,27 @@ def test_mistakes_are_one_sentence(commands, pretrained, tuned):
         ([of_run, "--binarization=full"], "--binarization=full contradicts the network in"),
         # Takes the place of the recipe's --label_fraction.
         ([of_run, "--labels=nowhere"], "it is not the folder of a run"),
+        (["--encoder_dir=nowhere"], "There is no encoder in nowhere."),
+        ([of_run, "--encoder_dir=nowhere"], "--encoder_dir=nowhere contradict: give one of them."),
+        ([f"--encoder_dir={pretrained.encoder('student')}"], "--dataset is missing"),
+        ([of_run, "--freeze_encoder", "--diagnostics_every=1"], "--diagnostics_every=1 looks at the gradients of the"),
         ([of_run, "--labels=nowhere", "--labels_per_class=3"], "--labels_per_class=3 and --labels=nowhere contradict"),
     ):
         few = () if any("--labels" in argument for argument in arguments) else FEW
         assert message in refused(commands, "fine_tune", *arguments, *few), message
+
+
+def test_a_typed_preset_takes_the_place_of_the_recipe_of_the_digits(commands, pretrained):
+    code = """
+from larq_ssl.experiments import fine_tune
+of_run = "--run={run}"
+print(fine_tune.default_recipe(["fine_tune", of_run]))
+print(fine_tune.default_recipe(["fine_tune", of_run, "--preset=swav"]))
+print(fine_tune.default_recipe(["fine_tune", "--encoder_dir=somewhere"]))
+print(fine_tune.default_recipe(["fine_tune", "--encoder_dir=somewhere", "--dataset=digits"]))
+"""
+    done = commands.python(code.format(run=pretrained.path))
+    assert done.out.split() == ["digits/fine_tune", "None", "None", "digits/fine_tune"]
 
 
 def test_a_run_without_projection_head_is_tuned_from_its_features_alone(commands, tmp_path):
@@ -175,6 +230,7 @@ fine_tune.complete_flags()
 data = training_data.Data(None, None, steps_per_epoch=10)
 rates = [float(training.learning_rate(data)(step)) for step in (0, data.total_steps - 1)]
 names = "head_layer classifier_init optimizer lr classifier_lr min_lr weight_decay schedule epochs batch_size".split()
+names += ["freeze_encoder", "views"]
 print(json.dumps({{**{{name: FLAGS[name].value for name in names}}, "rates": rates}}))
 """
 
@@ -187,6 +243,7 @@ print(json.dumps({{**{{name: FLAGS[name].value for name in names}}, "rates": rat
             {
                 **{"head_layer": 1, "classifier_init": "zeros", "optimizer": "lars_simclr", "lr": 0.16, "epochs": 60},
                 **{"classifier_lr": None, "weight_decay": 0, "schedule": "simclr", "batch_size": 1024},
+                **{"freeze_encoder": False, "views": "simclr_crop_flip"},
             },
         ),
         (["--dataset=imagenet2012_subset/10pct"], {"head_layer": 1, "epochs": 30, "lr": 0.16}),
@@ -218,6 +275,15 @@ print(json.dumps({{**{{name: FLAGS[name].value for name in names}}, "rates": rat
                 **{"lr": 0.01, "classifier_lr": 0.1, "weight_decay": 5e-4, "epochs": 20, "schedule": "step"},
                 **{"classifier_init": "normal_0.01", "rates": [0.01, 0.01 * 0.2**2]},
             },
+        ),
+        (
+            ["--preset=msbreg", "--label_fraction=0.01"],
+            {"freeze_encoder": True, "lr": 2, "classifier_lr": None, "epochs": 50, "views": "crop_flip"},
+        ),
+        (["--preset=msbreg", "--label_fraction=0.1"], {"freeze_encoder": False, "lr": 2.5e-4, "classifier_lr": 0.25}),
+        (
+            ["--preset=s2bnn_transfer"],
+            {"lr": 0.01, "epochs": 180, "batch_size": 128, "weight_decay": 1e-4, "rates": [0.01, 1e-4]},
         ),
     ],
 )

@@ -60,6 +60,30 @@ def test_everything_learns(head):
     assert method.variables_without_gradient() == []
 
 
+@pytest.mark.parametrize("head", [True, False])
+def test_a_frozen_student_stays_as_it_is_to_the_bit(head):
+    method = tiny.supervised(head=head, train_student=False, optimizer=SGD(0.5, weight_decay=0.1))
+    student = method.networks["student"]
+    weights, statistics = tiny.parameters(student), tiny.statistics(student)
+    others = {name: tiny.parameters(network) for name, network in method.networks.items() if name != "student"}
+    tiny.trained(method, [tiny.one_view_batch(seed) for seed in range(3)])
+    assert statistics
+    tiny.assert_identical(tiny.parameters(student), weights)
+    tiny.assert_identical(tiny.statistics(student), statistics)
+    for name, arrays in others.items():
+        tiny.assert_all_differ(tiny.parameters(method.networks[name]), arrays)
+    assert "student" not in method.optimized
+    assert method.encoders["student"] is student
+
+
+def test_a_frozen_student_is_seen_in_inference_mode():
+    method, copy = twins(head=False, train_student=False)
+    batch = tiny.one_view_batch()
+    logits = copy.networks["classifier"](copy.networks["student"](batch["global"][:, 0], training=False))
+    expected = tf.keras.losses.sparse_categorical_crossentropy(batch["label"], logits, from_logits=True)
+    np.testing.assert_allclose(method.loss_terms(batch)["loss"], expected, rtol=1e-5)
+
+
 def test_a_classifier_of_zeros_wakes_the_network_within_three_steps():
     method = Supervised(tiny.encoder("student"), linear_classifier("classifier", 6, 4, "zeros"))
     method.compile(SGD(0.5))
