@@ -69,6 +69,16 @@ def read_spec(folder: _Path) -> EncoderSpec:
     return EncoderSpec(**description["spec"])
 
 
+def read_hash(folder: _Path) -> str:
+    """The hash of the encoder in a folder as it was saved; `load_encoder` compares the weights with it.
+
+    # Raises
+        ValueError: if the folder is not one of an encoder.
+    """
+    description = _read_description(pathlib.Path(folder) / _SPEC_FILE, "an encoder", _FORMAT, EncoderSpec)
+    return str(description.get("hash"))
+
+
 def load_encoder(folder: _Path, image_size: int | None = None) -> Encoder:
     """Rebuilds the encoder of a folder.
 
