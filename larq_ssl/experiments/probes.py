@@ -42,6 +42,7 @@ _IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Side of the images; by d
 _RANDOM = flags.DEFINE_bool("random", False, "Probe the untrained encoder (BatchNorm calibrated): the baseline.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the probe, and of the weights with --random.", 0)
 _BATCH = flags.DEFINE_integer("batch_size", 256, "Images per step of the feature extraction.", 1)
+_PROBE_DIR = flags.DEFINE_string("probe_dir", None, "Folder of the result; by default beside the encoder's run.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +120,8 @@ def load(protocol: str, preset: str, which: str = "student", multi_label: bool =
         ]
     )
     folder = run.probe(tag) if run is not None else source.parent / "probes" / tag
+    if _PROBE_DIR.value is not None:
+        folder = pathlib.Path(_PROBE_DIR.value)
     if _RANDOM.value:
         encoder = untrained(encoder, train, size, _SEED.value)
     return Probe(encoder, train, test, size, folder)
