@@ -8,6 +8,16 @@ from larq_ssl.evaluation._curves import loss_curves
 from larq_ssl.evaluation._diagnostics import layer_diagnostics
 from larq_ssl.evaluation._grid import grid_curves
 from larq_ssl.evaluation._pixel_scale import pixel_scale_ratios
+from larq_ssl.evaluation._robustness import corruption_sheet, robustness_curves
 from larq_ssl.evaluation._sheet import view_sheet
 
-__all__ = ["confusion_matrix", "grid_curves", "layer_diagnostics", "loss_curves", "pixel_scale_ratios", "view_sheet"]
+__all__ = [
+    "confusion_matrix",
+    "corruption_sheet",
+    "grid_curves",
+    "layer_diagnostics",
+    "loss_curves",
+    "pixel_scale_ratios",
+    "robustness_curves",
+    "view_sheet",
+]
