@@ -22,6 +22,7 @@ RECIPES = ROOT / "experiments" / "recipes"
 # Imports point one way: from a higher layer to the same or a lower one. What is not named is of layer 1.
 LAYERS = {
     "experiments": 3,
+    "report": 3,
     "methods": 2,
     "evaluation": 2,
     "callbacks": 2,
@@ -160,6 +161,12 @@ def test_the_wheel_holds_modules_types_lists_and_recipes(tmp_path):
     assert recipes
     lists = {file.relative_to(ROOT).as_posix() for file in PACKAGE.rglob("*.txt")}
     assert "larq_ssl/data/imagenet100.txt" in lists
+    lists |= {
+        file.relative_to(ROOT).as_posix()
+        for ending in ("css", "csv", "html", "js")
+        for file in PACKAGE.rglob(f"*.{ending}")
+    }
+    assert {"larq_ssl/report/template.html", "larq_ssl/report/targets.csv"} <= lists
     assert held == {file.as_posix() for file, _ in modules()} | {"larq_ssl/py.typed"} | recipes | lists
 
 

@@ -35,18 +35,25 @@ def run(main: Callable[[], int | None], default_recipe: Callable[[Sequence[str]]
         default_recipe: Given the arguments, names the recipe for a command without `--recipe`.
     """
 
-    def checked_main(left: Sequence[str]) -> int | None:
+    def checked_main(words: list[str]) -> int | None:
         with user_errors():
-            if left[1:]:
-                raise ValueError(f"{left[1]!r} is not a flag: flags are written --name=value.")
+            if words:
+                raise ValueError(f"{words[0]!r} is not a flag: flags are written --name=value.")
         return main()
 
+    run_on_words(checked_main, default_recipe)
+
+
+def run_on_words(
+    main: Callable[[list[str]], int | None], default_recipe: Callable[[Sequence[str]], str | None] | None = None
+) -> None:
+    """As `run`, of a command that is also given words that are no flags, such as folders: `main` gets them."""
     with user_errors():
         arguments = with_recipe(sys.argv, default_recipe)
     # TensorFlow writes its warnings itself; absl would write them a second time.
     logging.getLogger("tensorflow").propagate = False
     try:
-        app.run(checked_main, argv=arguments)
+        app.run(lambda left: main(list(left[1:])), argv=arguments)
     except KeyboardInterrupt:
         sys.exit(fail("interrupted; the same command goes on where it was.", INTERRUPTED_EXIT))
 
