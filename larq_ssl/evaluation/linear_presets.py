@@ -29,7 +29,7 @@ PRESETS = {
         LinearPreset("bssl", learning_rates=(0.001, 0.01, 0.1, 1.0, 10.0, 30.0)),
         # BSSL, App. A.1: Places205. Learning rate 0.01, a tenth every 7 epochs.
         LinearPreset("places205", (0.01,), epochs=28, drops=(0.25, 0.5, 0.75), weight_decay=1e-5),
-        # MSBReg, supplement, Sec. 2.4: twice a tenth, at equal distances; 28 epochs on Places205, 84 on iNaturalist 2018.
+        # MSBReg, supplement, Sec. 2.4: a tenth, twice at equal distances; 28 epochs on Places205, 84 on iNaturalist.
         LinearPreset("msbreg_transfer", (0.2,), epochs=84, drops=(1 / 3, 2 / 3), weight_decay=1e-4),
         # S2-BNN: the paper's Table 2. Its commands have 0.1, which is best for two of its three schemes.
         LinearPreset("s2bnn", (0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 20.0, 30.0)),

@@ -173,12 +173,6 @@ def _show_earlier(run: RunFolder) -> int:
     return 0
 
 
-def _show_earlier(run: RunFolder) -> int:
-    common.say(f"{run.path}: finished earlier (--fresh begins anew). {run.results_file}:")
-    common.say(json.dumps(run.results()["metrics"], indent=2))
-    return 0
-
-
 def _watchers(
     run: RunFolder,
     job: Job,
