@@ -116,14 +116,6 @@ def extract(
     return features
 
 
-def raw_pixels(dataset: ImageDataset, image_size: int, batch_size: int = 256) -> Features:
-    """The pixels themselves, in 0..1 and flattened: the row of a table that every encoder should beat."""
-    batches = pipeline.image_batches(dataset, image_size, batch_size)
-    flat = tf.keras.layers.Flatten()
-    parts = ((flat(tf.cast(batch["image"], tf.float32)) / 255.0, batch) for batch in batches)
-    return _collect(parts, dataset.size)
-
-
 def holdout(train: Features, per_class: int, seed: int = 0) -> tuple[Features, Features]:
     """Set some training images of each class aside, to choose hyper-parameters without the test images.
 

@@ -1,4 +1,4 @@
-"""The baseline of every table: a network that has learned nothing."""
+"""The baselines of every table: a network that has learned nothing, and no network at all."""
 
 import dataclasses
 
@@ -9,6 +9,7 @@ from larq_ssl.data import pipeline
 from larq_ssl.data.datasets import ImageDataset
 from larq_ssl.evaluation.calibrate import calibrate_batch_norm
 from larq_ssl.models import Encoder, build
+from larq_ssl.models.encoder import Architecture, EncoderSpec, LayerStore
 
 _IMAGES = 4096
 
@@ -34,3 +35,19 @@ def untrained(like: Encoder, train: ImageDataset, image_size: int, seed: int) ->
         return encoder  # a vision transformer, which normalises every image by itself
     order = np.random.default_rng(0).permutation(train.size)[:_IMAGES]
     return calibrate_batch_norm(encoder, pipeline.image_batches(train.subset(order, "mixed"), image_size, 256))
+
+
+def raw_pixels(image_size: int) -> Encoder:
+    """The pixels themselves, in 0..1 and flattened: the row of a table that every encoder should beat.
+
+    # Arguments
+        image_size: Side of the images in pixels.
+    # Returns
+        An `Encoder` without weights, with `3 image_size^2` features.
+    """
+    spec = EncoderSpec("raw_pixels", image_size, binarization="none", preprocessing="unit")
+    return Encoder(Architecture(_flat, binarizations=("none",), adjustable=False, maps=False), spec)
+
+
+def _flat(images: tf.Tensor, spec: EncoderSpec, layers: LayerStore) -> dict[str, tf.Tensor]:
+    return {"pixels": layers(tf.keras.layers.Flatten, "flatten", dtype="float32")(images)}

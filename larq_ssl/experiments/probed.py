@@ -19,6 +19,7 @@ FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(probes)
 
 _IMAGES = ("data_dir", "classes_list", "val_fraction", "max_train_images")
+_BASELINES = ("random", "raw_pixels")
 _NUMBERS = {"val_fraction": float, "max_train_images": int, "image_size": int}
 
 flags.DEFINE_string("out", None, "Folder of the result, and of the runs of a sweep; by default beside the probes.")
@@ -59,7 +60,7 @@ class Probed:
         """For a command that takes the same network and images."""
         source = f"--run={FLAGS.run}" if FLAGS.run is not None else f"--encoder_dir={FLAGS.encoder_dir}"
         of_images = [f"--{flag}={value}" for flag, value in self.images.items()]
-        switches = ["--random"] if FLAGS.random else []
+        switches = [f"--{name}" for name in _BASELINES if FLAGS[name].value]
         which = [f"--which={FLAGS.which}"] if FLAGS.which is not None else []
         return [source, *which, *switches, *of_images, f"--image_size={self.image_size}"]
 
@@ -80,7 +81,7 @@ class Probed:
         if FLAGS.out is not None:
             return pathlib.Path(FLAGS.out)
         marks = (
-            *(["random"] if FLAGS.random else []),
+            *(name for name in _BASELINES if FLAGS[name].value),
             *([FLAGS.which] if FLAGS.which not in (None, "student") else []),
             *([f"seed{FLAGS.seed}"] if FLAGS.seed else []),
         )

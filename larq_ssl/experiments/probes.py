@@ -13,7 +13,7 @@ from larq_ssl.data.datasets import ImageDataset
 from larq_ssl.data.multi_label import MultiLabelDataset
 from larq_ssl.evaluation.features import Features, extract
 from larq_ssl.evaluation.results import FILE_NAME, named, read_results, write_results
-from larq_ssl.evaluation.untrained import untrained
+from larq_ssl.evaluation.untrained import raw_pixels, untrained
 from larq_ssl.experiments import common
 from larq_ssl.experiments.run_folder import RunFolder
 from larq_ssl.models import Encoder
@@ -40,6 +40,7 @@ _LIMIT = flags.DEFINE_integer(
 )
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Side of the images; by default as for the run.", 8)
 _RANDOM = flags.DEFINE_bool("random", False, "Probe the untrained encoder (BatchNorm calibrated): the baseline.")
+_RAW_PIXELS = flags.DEFINE_bool("raw_pixels", False, "Probe the pixels themselves, without any network: a baseline.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the probe, and of the weights with --random.", 0)
 _BATCH = flags.DEFINE_integer("batch_size", 256, "Images per step of the feature extraction.", 1)
 _PROBE_DIR = flags.DEFINE_string("probe_dir", None, "Folder of the result; by default beside the encoder's run.")
@@ -83,6 +84,8 @@ def load(protocol: str, preset: str, which: str = "student", multi_label: bool =
     """
     if (_RUN.value is None) == (_ENCODER_DIR.value is None):
         raise ValueError("Give either --run=<run folder> or --encoder_dir=<encoder folder>.")
+    if _RANDOM.value and _RAW_PIXELS.value:
+        raise ValueError("--random and --raw_pixels are two baselines: give one of them.")
     run = RunFolder(_RUN.value) if _RUN.value is not None else None
     if run is not None and not run.finished:
         raise ValueError(f"--run={run.path} is not a finished run.")
@@ -116,6 +119,7 @@ def load(protocol: str, preset: str, which: str = "student", multi_label: bool =
             preset,
             name.replace("/", "_"),
             *(["random"] if _RANDOM.value else []),
+            *(["raw_pixels"] if _RAW_PIXELS.value else []),
             *([which] if which != "student" else []),
         ]
     )
@@ -124,6 +128,8 @@ def load(protocol: str, preset: str, which: str = "student", multi_label: bool =
         folder = pathlib.Path(_PROBE_DIR.value)
     if _RANDOM.value:
         encoder = untrained(encoder, train, size, _SEED.value)
+    if _RAW_PIXELS.value:
+        encoder = raw_pixels(size)
     return Probe(encoder, train, test, size, folder)
 
 

@@ -9,10 +9,10 @@ from collections.abc import Collection, Mapping, Sequence
 from larq_ssl.data import datasets
 from larq_ssl.data.datasets import ImageDataset
 from larq_ssl.evaluation import pictures
-from larq_ssl.evaluation.features import Features, extract, raw_pixels
+from larq_ssl.evaluation.features import extract
 from larq_ssl.evaluation.knn import knn
 from larq_ssl.evaluation.linear import linear
-from larq_ssl.evaluation.untrained import untrained
+from larq_ssl.evaluation.untrained import raw_pixels, untrained
 from larq_ssl.experiments import common
 from larq_ssl.experiments.run_folder import RunFolder
 from larq_ssl.files import write_json
@@ -96,12 +96,8 @@ def _measure(
 ) -> Row:
     """One row of the table; without an encoder, of the raw pixels."""
 
-    def features(part: ImageDataset) -> Features:
-        if encoder is None:
-            return raw_pixels(part, size)
-        return extract(encoder, part, size, progress=common.bar(f"features, {name}"))
-
-    train_features, test_features = (features(part) for part in images)
+    network, bar = encoder or raw_pixels(size), common.bar(f"features, {name}")
+    train_features, test_features = (extract(network, part, size, progress=bar) for part in images)
     classes = images[0].class_count()
     votes = knn(train_features, test_features, classes, ks=(_K,))
     probe = linear(train_features, test_features, classes, progress=common.bar(f"linear probe, {name}"))

@@ -122,8 +122,10 @@ def adapted(settings: fine_tuning.Sweep, labelled: int, start: Probed) -> fine_t
         labelled: How many images have a label.
         start: The network and the images.
     # Raises
-        ValueError: If there are not enough images for a batch.
+        ValueError: If there are not enough images for a batch, or no network.
     """
+    if FLAGS.raw_pixels:
+        raise ValueError("--raw_pixels is for frozen features: without a network there is nothing to fine-tune.")
     changes: dict[str, Any] = {} if FLAGS.epochs is None else {"epochs": FLAGS.epochs}
     if start.images["dataset"] == "digits":
         changes["views"] = "digits_plain"

@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from larq_ssl.data import pipeline
 from larq_ssl.data.datasets import ImageDataset
-from larq_ssl.evaluation.features import Features, extract, holdout, raw_pixels
+from larq_ssl.evaluation.features import Features, extract, holdout
 from larq_ssl.models.encoder import Architecture, Encoder, EncoderSpec
 
 SIZE = 8
@@ -207,13 +206,6 @@ def test_maps_are_no_features():
     model = encoder().with_outputs("stride4")
     with pytest.raises(ValueError, match=r"`encoder` must map images to \[batch, dim\]"):
         extract(model, dataset(), SIZE)
-
-
-def test_raw_pixels_are_those_of_the_evaluation_view():
-    result = raw_pixels(dataset(), SIZE, batch_size=4)
-    (batch,) = pipeline.image_batches(dataset(), SIZE, 11)
-    np.testing.assert_allclose(result.features, batch["image"].numpy().reshape(11, -1) / 255.0, rtol=1e-6)
-    np.testing.assert_array_equal(result.labels, dataset().labels())
 
 
 def test_holdout_is_balanced_complete_and_seeded():

@@ -359,6 +359,17 @@ def test_the_untrained_baseline_has_a_folder_of_its_own(runs):
     assert results["settings"]["encoder_hash"] != runs.folder("stage2").results()["encoders"]["student"]
 
 
+def test_raw_pixels_are_a_baseline_without_a_network(runs):
+    folder = runs.folder("stage2").probe("knn-dino-digits-raw_pixels")
+    done = runs.commands.run("knn", "--run=bssl/stage2", "--raw_pixels", "--k=20")
+    assert done.code == 0, done.err
+    # Of the digits' pixels it is known how well they do.
+    assert json.loads((folder / "results.json").read_text())["metrics"]["knn/dino/digits/20/top1"] > 0.95
+    both = runs.commands.run("knn", "--run=bssl/stage2", "--raw_pixels", "--random")
+    assert both.code == 2
+    assert "--random and --raw_pixels are two baselines" in both.err
+
+
 def test_the_momentum_encoder_can_be_probed(runs):
     done = runs.commands.run("knn", "--run=teacher", "--which=ema", "--k=20")
     assert done.code == 0, done.err

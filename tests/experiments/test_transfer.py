@@ -100,6 +100,8 @@ def test_other_data_sets_are_measured_likewise(run):
     flags = told(done.ran[0])
     assert (flags["dataset"], flags["image_size"], flags["epochs"]) == ("digits", "8", "3")
     assert "msbreg is published for places205, inat2018; digits is measured likewise." in done.out
+    assert "raw_pixels" not in flags
+    assert "raw_pixels" in told(run("--dataset=digits", "--raw_pixels").ran[0])
 
 
 def test_mistakes_are_told_before_anything_is_measured(commands, pretrained, tmp_path):
@@ -110,6 +112,10 @@ def test_mistakes_are_told_before_anything_is_measured(commands, pretrained, tmp
         ([of_run, digits, "--with_flags=--preset=moco"], "--with_flags must not give --preset"),
         (["--run=nowhere", digits], "--run=nowhere is not a finished run"),
         ([of_run, digits, "--encoder_dir=nowhere"], "Give either --run=<run folder> or --encoder_dir"),
+        (
+            [of_run, digits, "--protocol=s2bnn_transfer", "--raw_pixels"],
+            "--raw_pixels is for frozen features: without a network there is nothing to fine-tune",
+        ),
         ([of_run, "--dataset=birdsnap"], "TensorFlow Datasets has no Birdsnap; give --data_dir, a folder that holds"),
         ([of_run, "--dataset=places205"], "--dataset=places205: TensorFlow Datasets has no Places205"),
         ([of_run, "--dataset=cifar10", f"--data_dir={tmp_path}"], "'cifar10' is not prepared in"),
