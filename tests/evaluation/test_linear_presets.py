@@ -12,6 +12,7 @@ from larq_ssl.evaluation.linear_settings import LinearPreset
 PUBLISHED = {
     "bssl": (256, 100, "sgd", "steps", (0.001, 0.01, 0.1, 1, 10, 30), 0, 0, "student", "bilinear"),
     "places205": (256, 28, "sgd", "steps", (0.01,), 0, 1e-5, "student", "bilinear"),
+    "msbreg_transfer": (256, 84, "sgd", "steps", (0.2,), 0, 1e-4, "student", "bilinear"),
     "s2bnn": (256, 100, "sgd", "steps", (0.05, 0.1, 0.5, 1, 5, 10, 20, 30), 0, 0, "student", "bilinear"),
     "moco": (256, 100, "sgd", "steps", (30,), 0, 0, "student", "bilinear"),
     "swav": (256, 100, "sgd", "epoch_cosine", (0.3,), 0, 1e-6, "student", "bilinear"),
