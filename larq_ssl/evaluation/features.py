@@ -111,7 +111,8 @@ def extract(
     features = _read_cache(path, key)
     if features is None:
         features = _run(encode, dataset, image_size, batch_size, progress, view)
-        arrays = dataclasses.asdict(features)
+        # Not `dataclasses.asdict`, which copies what it finds.
+        arrays = {"features": features.features, "labels": features.labels, "ids": features.ids}
         files.write_whole(path, lambda file: np.savez(file, key=np.array(key), **arrays), overwrite=True)
     return features
 

@@ -1,4 +1,5 @@
 import gc
+import tracemalloc
 import weakref
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 import tensorflow as tf
 
 from larq_ssl.data.datasets import ImageDataset
+from larq_ssl.evaluation import features
 from larq_ssl.evaluation.features import Features, extract, holdout
 from larq_ssl.models.encoder import Architecture, Encoder, EncoderSpec
 
@@ -73,6 +75,21 @@ def test_features_are_those_of_inference_in_order_and_traced_once():
     np.testing.assert_array_equal(result.ids, np.arange(11))
     assert result.labels.dtype == result.ids.dtype == np.int64
     assert done == [(4, 11), (8, 11), (11, 11)]
+
+
+def test_the_cache_is_written_and_read_without_a_second_copy(monkeypatch, tmp_path):
+    wide = Features(np.ones((2**15, 2**10), np.float32), np.zeros(2**15, np.int64), np.arange(2**15))
+    monkeypatch.setattr(features, "_run", lambda *_: wide)
+    model, peaks = encoder(), []
+    for _ in range(2):
+        tracemalloc.start()
+        found = extract(model, dataset(), SIZE, cache_dir=tmp_path)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    np.testing.assert_array_equal(found.features, wide.features)
+    # NumPy writes and reads files by buffers of at most 16 MiB.
+    assert peaks[0] < wide.features.nbytes / 2
+    assert peaks[1] < wide.features.nbytes * 1.5
 
 
 def test_one_trace_serves_partial_batches_and_later_calls():
