@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from larq_ssl.data.label_subsets import read_labels
+from larq_ssl.data.datasets import load_dataset
+from larq_ssl.data.label_subsets import LabelSubset, read_labels
 from larq_ssl.evaluation.fine_tuning import SEMI_SUPERVISED, FineTuning, sweep, trial_names
 from larq_ssl.evaluation.results import read_results
 from larq_ssl.experiments.common import DIVERGED_EXIT
@@ -150,6 +151,22 @@ def test_what_is_typed_takes_the_place_of_the_protocols_numbers(run):
         assert (told["epochs"], told["batch_size"], told["seed"]) == ("7", "20", "3")
         # The last one counts.
         assert (told["views"], told["weight_decay"]) == ("digits", "0.5")
+
+
+def test_a_published_list_has_the_numbers_of_its_name(run, tmp_path):
+    # Of ImageNet-100, SimCLR's list for 1 % holds 1,278 of 126,689 images.
+    digits = load_dataset("digits", "train")
+    ids = np.arange(round(0.0101 * digits.size) + 1)
+    assert len(ids) > 0.01 * digits.size
+    for origin, rates, part in (
+        ("SimCLR's 1 % of ImageNet", ("0.02", "5.0"), "1percent"),
+        ("so many of each class", ("0.01", "0.2"), f"{100 * len(ids) / digits.size:.3g}percent"),
+    ):
+        (tmp_path / f"{part}.json").write_text(LabelSubset(ids, digits.fingerprint, origin).to_json())
+        done = run("--protocol=swav", f"--labels={tmp_path / f'{part}.json'}", SMALL, out=part)
+        assert done.code == 0, done.err
+        assert [(told["lr"], told["classifier_lr"]) for told in done.runs.values()] == [rates]
+        assert f"semi_supervised/swav/digits/{part}/last/top1" in read_results(tmp_path / part).metrics
 
 
 def test_by_default_it_lies_beside_the_probes(commands, pretrained):
