@@ -8,6 +8,7 @@ import numpy as np
 from larq_ssl.data.datasets import ImageDataset, fingerprint
 from larq_ssl.data.multi_label import presence_of
 from larq_ssl.evaluation.features import Features
+from larq_ssl.evaluation.normalise import unit_rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +45,7 @@ def examples(features: Features, dataset: ImageDataset) -> Examples:
 
 def normalise(features: np.ndarray, epsilon: float = 1e-5) -> np.ndarray:
     """Float64 `x / (|x| + epsilon)`, row by row."""
-    wide = features.astype(np.float64)
-    return wide / (np.linalg.norm(wide, axis=1, keepdims=True) + epsilon)
+    return unit_rows(features.astype(np.float64), epsilon)
 
 
 def signs(presence: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 
 from larq_ssl.evaluation.accuracy import check_labels
 from larq_ssl.evaluation.features import Features, Progress
+from larq_ssl.evaluation.normalise import unit_rows
 
 # Similarities held at once, in numbers; sorting them takes four times their room: 256 MiB.
 _CHUNK = 2**23
@@ -134,7 +135,7 @@ def average_precision(similarity: np.ndarray, relevant: np.ndarray) -> np.ndarra
 def _rankings(queries: Features, gallery: Features | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Similarities and whether classes are the same, `[queries, images]`, in chunks of queries."""
     images = queries if gallery is None else gallery
-    bank, rows = _unit(images.features), _unit(queries.features)
+    bank, rows = unit_rows(images.features), unit_rows(queries.features)
     chunk = max(1, _CHUNK // len(images))
     for start in range(0, len(queries), chunk):
         part = slice(start, start + chunk)
@@ -145,10 +146,6 @@ def _rankings(queries: Features, gallery: Features | None) -> Iterator[tuple[np.
             similarity[itself, start + itself] = -np.inf
             relevant[itself, start + itself] = False
         yield similarity, relevant
-
-
-def _unit(features: np.ndarray) -> np.ndarray:
-    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
 
 
 def _preset(name: str) -> RetrievalPreset:
