@@ -43,8 +43,8 @@ def average_precision(presence: np.ndarray, scores: np.ndarray, method: str = "a
     envelope = np.maximum.accumulate(precision)
     if method == "area":
         return float(-np.sum(np.diff(recall) * envelope[:-1]))
-    # Recall is a quotient of counts: 0.3 may lie just below 3/10 of them.
-    reached = recall[:-1, None] >= _POINTS - 1e-12
+    # Both are quotients of whole numbers: where the fractions are equal, so are their roundings.
+    reached = recall[:-1, None] >= _POINTS
     return float(np.mean(np.max(reached * precision[:-1, None], axis=0)))
 
 
