@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from larq_ssl.evaluation import neighbours
 from larq_ssl.evaluation.neighbours import chunk_sizes, nearest, working_bytes
@@ -42,6 +43,20 @@ def test_of_equal_ones_the_first_are_found(monkeypatch, numbers):
     ((_, values, found),) = nearest(bank, bank[:1], 9)
     np.testing.assert_array_equal(found, [range(9)])
     np.testing.assert_allclose(values, 1, rtol=1e-6)
+
+
+def test_similarities_are_products_of_whole_float32(monkeypatch):
+    seen, original = [], neighbours._closer
+
+    def closer(*arguments):
+        seen.append(tf.config.experimental.tensor_float_32_execution_enabled())
+        return original(*arguments)
+
+    monkeypatch.setattr(neighbours, "_closer", closer)
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
+    list(nearest(rows(20), rows(3), 5))
+    assert seen == [False]
+    assert tf.config.experimental.tensor_float_32_execution_enabled() == before
 
 
 @pytest.mark.parametrize("dim", [128, 512, 1024])
