@@ -48,6 +48,31 @@ def test_every_corruption_has_a_number_for_each_severity(preset):
     assert all(len(getattr(preset, kind)) == len(SEVERITIES) for kind in CORRUPTIONS)
 
 
+# As Hendrycks and Dietterich's scripts generate ImageNet-C and CIFAR-10-C.
+PUBLISHED = {
+    "imagenet_c": {
+        "gaussian_noise": (0.08, 0.12, 0.18, 0.26, 0.38),
+        "gaussian_blur": (1, 2, 3, 4, 6),
+        "jpeg": (25, 18, 15, 10, 7),
+        "brightness": (0.1, 0.2, 0.3, 0.4, 0.5),
+        "contrast": (0.4, 0.3, 0.2, 0.1, 0.05),
+        "pixelate": (0.6, 0.5, 0.4, 0.3, 0.25),
+    },
+    "cifar_c": {
+        "gaussian_noise": (0.04, 0.06, 0.08, 0.09, 0.1),
+        "gaussian_blur": (0.4, 0.6, 0.7, 0.8, 1),
+        "jpeg": (80, 65, 58, 50, 40),
+        "brightness": (0.05, 0.1, 0.15, 0.2, 0.3),
+        "contrast": (0.75, 0.5, 0.4, 0.3, 0.15),
+        "pixelate": (0.95, 0.9, 0.85, 0.75, 0.65),
+    },
+}
+
+
+def test_severities_are_the_published_ones():
+    assert {name: {kind: getattr(PRESETS[name], kind) for kind in CORRUPTIONS} for name in PRESETS} == PUBLISHED
+
+
 @pytest.mark.parametrize("kind", CORRUPTIONS)
 def test_an_image_is_corrupted_the_same_way_each_time(kind):
     image = picture(32)
