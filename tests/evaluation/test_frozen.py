@@ -7,10 +7,17 @@ import tensorflow as tf
 from larq_ssl import models
 from larq_ssl.data import load_dataset, pipeline
 from larq_ssl.evaluation import calibrate_batch_norm, extract
+from larq_ssl.evaluation.corruptions import PRESETS
+from larq_ssl.evaluation.examples import examples
 from larq_ssl.evaluation.knn import knn, knn_leave_one_out
 from larq_ssl.evaluation.linear import linear
 from larq_ssl.evaluation.linear_augmented import linear_augmented
 from larq_ssl.evaluation.linear_settings import LinearPreset
+from larq_ssl.evaluation.low_shot import low_shot
+from larq_ssl.evaluation.retrieval import retrieval
+from larq_ssl.evaluation.robustness import robustness
+from larq_ssl.evaluation.svm import svm
+from larq_ssl.evaluation.svm_machines import svm_preset
 from larq_ssl.models.transfer import named_weights
 
 SIZE = 16
@@ -50,7 +57,26 @@ def probe_knn(encoder, train, test):
     knn_leave_one_out(features, 10)
 
 
-@pytest.mark.parametrize("probe", [probe_linear, probe_augmented, probe_knn])
+def probe_svm(encoder, train, test):
+    train, test = (examples(extract(encoder, part, SIZE, view="voc07"), part) for part in (train, test))
+    preset = svm_preset("pooled", costs=(1.0,))
+    svm(train, test, preset, jobs=1)
+    low_shot(train, test, preset, ks=(1,), samples=1, jobs=1)
+
+
+def probe_retrieval(encoder, train, test):
+    retrieval(extract(encoder, test, SIZE), extract(encoder, train, SIZE), 10)
+
+
+def probe_robustness(encoder, train, test):
+    features = [extract(encoder, part, SIZE) for part in (train, test)]
+    robustness(encoder, *features, test, SIZE, ["knn", "linear"], PRESETS["cifar_c"], kinds=["contrast"])
+
+
+PROBES = (probe_linear, probe_augmented, probe_knn, probe_svm, probe_retrieval, probe_robustness)
+
+
+@pytest.mark.parametrize("probe", PROBES)
 def test_weights_and_statistics_are_left_alone(encoder, data, probe):
     before = state(encoder)
     assert any("moving_variance" in name for name in before)
