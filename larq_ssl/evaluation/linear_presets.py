@@ -3,8 +3,10 @@
 All begin with a kernel N(0, 0.01) and a bias of 0 and train with random crops and flips. "steps" without more is a
 tenth of the learning rate after 60 % and 80 % of the epochs.
 
-Differences from the papers: see those of `linear` and `linear_augmented`. BYOL cuts its test images first and resizes
-them afterwards; here that is done in torchvision's order.
+Differences from the papers: see those of `linear` and `linear_augmented`. Test images are resized bicubically, as
+SSLight, DINO and SimCLR do; torchvision's own default, with which MoCo, SwAV, BURN and S2-BNN leave it, is bilinear.
+Those of at most 64 pixels are not cut (`reader.evaluation_image`), where S2-BNN resizes CIFAR's to 256 and cuts 224.
+BYOL cuts its test images first and resizes them afterwards; here that is done in torchvision's order.
 
 # References
     - BSSL, App. A.1, and the released code of BURN: `bssl`, `places205`

@@ -1,4 +1,8 @@
-"""Transfer to other data sets: which data, and by which published protocol."""
+"""Transfer to other data sets: which data, and by which published protocol.
+
+Differences from the papers: S2-BNN fine-tunes to VOC2007, too, with a sigmoid for each class. Here that data set, whose
+images have several labels, is measured by SVMs alone (`larq_ssl.evaluation.svm`).
+"""
 
 import dataclasses
 from collections.abc import Mapping
