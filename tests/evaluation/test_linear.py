@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from larq_ssl.evaluation import linear_sweep
+from larq_ssl.evaluation import linear_results, linear_sweep
 from larq_ssl.evaluation.features import Features, holdout
 from larq_ssl.evaluation.linear import LinearPreset, linear, linear_preset
 
@@ -205,6 +205,23 @@ def test_normalised_features_have_no_length():
     scaled = Features(train.features * np.linspace(1, 9, 100, dtype=np.float32)[:, None], train.labels, train.ids)
     preset = linear_preset("bssl", epochs=3, normalise=True)
     assert linear(train, test, 6, preset).metrics == linear(scaled, test, 6, preset).metrics
+
+
+@pytest.mark.parametrize(
+    ("epochs", "chosen"),
+    [
+        # Top 1 of three rates in two epochs: the last epoch decides, then the best one, then the smaller rate.
+        ([(0.9, 0.7, 0.2), (0.5, 0.6, 0.3)], 1.0),
+        ([(0.9, 0.7, 0.2), (0.6, 0.6, 0.6)], 2.0),
+        ([(0.7, 0.7, 0.7), (0.6, 0.6, 0.6)], 0.5),
+    ],
+)
+def test_the_last_epoch_chooses_the_rate_then_the_best_one(epochs, chosen):
+    accuracies = np.stack([np.array(epochs), np.full((2, 3), 0.95)], axis=-1)
+    preset = LinearPreset("test", (2.0, 1.0, 0.5))
+    metrics, number = linear_results._metrics(preset, accuracies, accuracies, np.zeros(3, bool))
+    assert (preset.learning_rates[number], metrics["learning_rate"]) == (chosen, chosen)
+    assert metrics["best/epoch"] == 1 + np.argmax(accuracies[:, number, 0])
 
 
 def test_validation_decides_and_the_test_set_is_only_reported():

@@ -75,6 +75,8 @@ def test_a_transformer_has_settings_and_features_of_its_own():
     resnet = types.SimpleNamespace(named_outputs=("stride32", "pooled"))
     preset = linear_preset("sslight", transformer=True)
     assert (preset.optimizer, preset.peak_rates, preset.batch_size) == ("sgd", (0.04,), 1024)
+    # The released code's end; the paper's Table 8 has 1e-5.
+    assert (preset.min_learning_rate, preset.schedule, preset.epochs) == (1e-6, "epoch_cosine", 100)
     assert linear_preset("sslight", transformer=True, batch_size=256).peak_rates == (0.01,)
     assert linear_preset("moco", transformer=True) == PRESETS["moco"]
     for name in PRESETS:
