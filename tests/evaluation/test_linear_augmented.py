@@ -42,9 +42,9 @@ def images(count=40, seed=0, labels=None):
     )
 
 
-def measure(encoder, preset=PRESET, train=None, **others):
+def measure(encoder, preset=PRESET, train=None, seed=4, **others):
     test = extract(encoder, images(30, seed=1), SIZE, output=preset.output(encoder))
-    return linear_augmented(encoder, train or images(), test, SIZE, preset, seed=4, **others)
+    return linear_augmented(encoder, train or images(), test, SIZE, preset, seed, **others)
 
 
 def test_it_trains_on_the_views_of_each_epoch_in_batches(encoder, monkeypatch):
@@ -84,6 +84,17 @@ def test_neither_batches_of_the_encoder_nor_the_sweep_alter_a_rate(encoder):
     assert alone.metrics["last/top1"] == pytest.approx(whole.metrics["lr_1/last/top1"], abs=0.04)
 
 
+@pytest.mark.parametrize("normalise", [False, True])
+def test_features_of_views_have_length_one_where_the_preset_says_so(normalise):
+    rows = np.random.default_rng(0).normal(size=(30, 5)).astype(np.float32) * 7
+    parts = ((tf.constant(rows[i : i + 10]), tf.zeros(10, tf.int32)) for i in (0, 10, 20))
+    batches = list(module._batches(parts, LinearPreset("test", (1.0,), batch_size=12, normalise=normalise)))
+    assert [len(labels) for _, labels in batches] == [12, 12, 6]
+    found = np.concatenate([features for features, _ in batches])
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True) if normalise else 1.0
+    np.testing.assert_allclose(found, rows / lengths, rtol=1e-6)
+
+
 class Stopped(Exception):  # noqa: N818
     pass
 
@@ -117,7 +128,7 @@ def test_the_progress_of_another_measurement_is_refused(encoder, tmp_path):
     preset = LinearPreset("test", (1.0,), batch_size=40, epochs=1)
     measure(encoder, preset, progress_file=file)
     before = file.read_bytes()
-    for changes in ({"preset": PRESET}, {"train": images(seed=2)}):
+    for changes in ({"preset": PRESET}, {"train": images(seed=2)}, {"seed": 5}):
         with pytest.raises(ValueError, match=r"progress\.npz is of another measurement"):
             measure(encoder, **{"preset": preset, **changes}, progress_file=file)
     assert file.read_bytes() == before

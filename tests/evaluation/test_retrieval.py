@@ -106,6 +106,9 @@ def test_a_collapsed_encoder_gets_chance_however_images_are_sorted(order):
     assert found["recall_at_1"] == pytest.approx(9 / 39)
     # Behind the last of all that are equal; the query itself lies beyond them.
     assert found["map"] == pytest.approx(9 / 39)
+    # Of one direction and any length: the roundings of their cosines are no order.
+    rng = np.random.default_rng(0)
+    assert retrieval(make(rng.uniform(1, 9, (40, 1)) * rng.normal(size=50), labels), None, 4) == pytest.approx(found)
 
 
 def test_neither_length_nor_rotation_nor_chunks_matter(monkeypatch):

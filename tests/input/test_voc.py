@@ -35,6 +35,15 @@ def test_a_folder_in_the_order_of_its_names(folder):
     assert decode(data).size == (48, 33)
 
 
+def test_a_class_of_difficult_objects_alone_is_one_of_the_classes(folder):
+    (folder / "Annotations" / "000004.xml").write_text(voc.annotation([("cow", True), ("dog", False)]))
+    train, test = load(folder), load(folder, "val")
+    assert train.object_names == test.object_names == ("cat", "cow", "dog")
+    assert train.presence[4].tolist() == [0, -1, 1]
+    assert not np.delete(train.presence[:, 1], 4).any()
+    assert not test.presence[:, 1].any()
+
+
 def test_it_is_without_labels_for_what_needs_one_per_image(folder):
     train = load(folder)
     assert train.classes is None
