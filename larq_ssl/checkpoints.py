@@ -14,7 +14,7 @@ _READ_ERRORS = (tf.errors.OpError, AssertionError, ValueError, KeyError, IndexEr
 
 
 class NotFiniteError(ValueError):
-    """A variable that was to be saved holds NaN or Inf."""
+    """A variable that was to be saved, or what a network makes of images, holds NaN or Inf."""
 
 
 class Checkpoints:

@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from larq_ssl.callbacks.whole_epochs import WholeEpochs
+from larq_ssl.checkpoints import NotFiniteError
 from larq_ssl.losses.alignment_uniformity import alignment, uniformity
 
 
@@ -26,6 +27,7 @@ class EmbeddingMonitor(WholeEpochs):
         batch_size: Images at once.
     # Raises
         ValueError: If there are less than two images, no views, or the distance is below 1.
+        NotFiniteError: After an epoch, if the features are not finite: the training has diverged.
     # References
         - RankMe: Assessing the Downstream Performance of Pretrained Self-Supervised Representations by Their Rank
           (Garrido et al., 2023); of unit rows here
@@ -56,6 +58,8 @@ class EmbeddingMonitor(WholeEpochs):
         if logs is None or not self.epoch_is_whole() or not (last or (epoch + 1) % self._every == 0):
             return
         features = [self._features(view) for view in np.moveaxis(self._views, 1, 0)]
+        if not np.isfinite(features).all():
+            raise NotFiniteError(f"After epoch {epoch + 1} the features of {self._encoder.name} are not finite.")
         logs |= _numbers(features, "embedding_rank", "alignment", "uniformity")
         if self._head is not None:
             projections = [self._head(part, training=False) for part in features]

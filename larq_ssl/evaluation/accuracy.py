@@ -7,7 +7,8 @@ import tensorflow as tf
 def label_ranks(scores: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Place of each label among the classes, best score first.
 
-    Equal scores are ordered by class, as `argmax` does: rank 0 is exactly "the prediction is right".
+    Equal scores are ordered by class, as `argmax` does: rank 0 is exactly "the prediction is right". Scores that are no
+    numbers stand for nothing: a label that has one comes last, and other classes that have one come before the label.
 
     # Arguments
         scores: Float tensor `[..., classes]`.
@@ -16,9 +17,9 @@ def label_ranks(scores: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         Int32 tensor `[...]` in `0..classes - 1`.
     """
     own = tf.gather(scores, labels, axis=-1, batch_dims=labels.shape.rank)[..., None]
-    earlier = tf.range(scores.shape[-1]) < tf.cast(labels, tf.int32)[..., None]
-    ahead = (scores > own) | ((scores == own) & earlier)
-    return tf.math.count_nonzero(ahead, axis=-1, dtype=tf.int32)
+    classes, label = tf.range(scores.shape[-1]), tf.cast(labels, tf.int32)[..., None]
+    behind = (scores < own) | ((scores == own) & (classes > label)) | (classes == label)
+    return tf.math.count_nonzero(~behind, axis=-1, dtype=tf.int32)
 
 
 def check_labels(name: str, labels: np.ndarray, classes: int) -> None:

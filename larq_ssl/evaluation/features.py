@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from larq_ssl import files
+from larq_ssl.checkpoints import NotFiniteError
 from larq_ssl.data import pipeline
 from larq_ssl.data.datasets import ImageDataset
 from larq_ssl.evaluation.outputs import named_output
@@ -101,7 +102,8 @@ def extract(
     # Returns
         `Features`.
     # Raises
-        ValueError: If the features are not `[batch, dim]` or not finite, or there is no such output.
+        ValueError: If the features are not `[batch, dim]`, or there is no such output.
+        NotFiniteError: If a feature is not finite; it is a `ValueError`.
     """
     encode = frozen(encoder, image_size, output)
     if cache_dir is None:
@@ -225,7 +227,7 @@ def _collect(parts: Iterable[tuple[tf.Tensor, Batch]], size: int) -> Features:
     # A sum is finite only if all that it adds is: no mask as large as the features is made.
     bad = ~np.isfinite(np.einsum("ij->i", result.features, dtype=np.float64))
     if bad.any():
-        raise ValueError(
+        raise NotFiniteError(
             f"`encoder` gave features that are not finite for {bad.sum()} of {len(bad)} images, "
             f"first for the image with id {result.ids[bad][0]}."
         )

@@ -7,6 +7,7 @@ import tensorflow as tf
 from larq_ssl import models
 from larq_ssl.callbacks import EmbeddingMonitor
 from larq_ssl.callbacks.embedding_monitor import effective_rank
+from larq_ssl.checkpoints import NotFiniteError
 from larq_ssl.heads import mlp_head
 
 NUMBERS = ["embedding_rank", "alignment", "uniformity"]
@@ -133,3 +134,11 @@ class TestEffectiveRank:
 
     def test_zeros_do_no_harm(self):
         assert np.isfinite(effective_rank(np.zeros([3, 4])))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_features_that_are_no_numbers_end_the_training(bad):
+    image = tf.keras.Input([1, 1, 3])
+    broken = tf.keras.Model(image, tf.cast(tf.reshape(image, [-1, 3]), tf.float32) * bad, name="student")
+    with pytest.raises(NotFiniteError, match="After epoch 1 the features of student are not finite"):
+        logged(EmbeddingMonitor(broken, None, views()))
