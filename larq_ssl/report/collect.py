@@ -53,7 +53,7 @@ class Run:
         metrics: What the run itself measured at its end, of an unfinished one after its last epoch.
         epochs: How many are done.
         spec: Of its encoder, where there is one.
-        encoder_hashes: Of the encoders that it made.
+        encoders: Hashes of the encoders that it made, by their names.
         cost: Of its encoder at the size of its images.
         curves: Epochs and values of each metric that it logged.
         probes: In the order of their folders.
@@ -68,7 +68,7 @@ class Run:
     metrics: Mapping[str, float]
     epochs: int
     spec: EncoderSpec | None
-    encoder_hashes: frozenset[str]
+    encoders: Mapping[str, str]
     cost: Cost | None
     curves: Curves
     probes: tuple[Probe, ...]
@@ -144,13 +144,11 @@ def _runs_below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def _read(path: pathlib.Path, name: str) -> Run:
-    run, notes = RunFolder(path), []
+    run = RunFolder(path)
+    notes: list[str] = []
     results: Mapping[str, Any] = {}
     if run.finished:
-        try:
-            results = dict(run.results())
-        except ValueError:
-            notes.append(f"{run.results_file.name} cannot be read.")
+        results = _results(run, notes)
     curves, epochs = _curves(run, notes)
     state = "imported" if run.imported else "finished" if results else "unfinished"
     last = {metric: float(values[-1]) for metric, (_, values) in curves.items()}
@@ -166,12 +164,21 @@ def _read(path: pathlib.Path, name: str) -> Run:
         metrics=results.get("metrics", last),
         epochs=int(results.get("epochs", epochs)),
         spec=spec,
-        encoder_hashes=frozenset(results.get("encoders", {}).values()),
+        encoders=results.get("encoders", {}),
         cost=None if spec is None else _cost(spec, size),
         curves=curves,
         probes=tuple(_probes(path, results.get("encoders", {}), notes)),
         notes=tuple(notes),
     )
+
+
+def _results(run: RunFolder, notes: list[str]) -> Mapping[str, Any]:
+    try:
+        found = run.results()
+        return {**found, "metrics": dict(found["metrics"]), "encoders": dict(found.get("encoders", {}))}
+    except (ValueError, TypeError, KeyError):
+        notes.append(f"{run.results_file.name} cannot be read.")
+        return {}
 
 
 def _curves(run: RunFolder, notes: list[str]) -> tuple[Curves, int]:

@@ -14,12 +14,12 @@ ONLINE = "while_training/knn"
 # Of a protocol's many numbers those that stand in the table: all that fit the first pattern that fits any. Of other
 # protocols all that end in one of `_ACCURACIES`, but those of single learning rates and of images held out.
 _HEADLINES: dict[str, tuple[str, ...]] = {
-    "linear": ("last/top1", "best/top1"),
+    "linear": ("(augmented/)?last/top1", "(augmented/)?best/top1"),
     "knn": ("20/top1", "10/top1", "200/top1", r"\d+/top1"),
     "retrieval": ("leave_one_out/recall_at_1", "gallery/recall_at_1"),
     "robustness": ("corrupted/mean/knn_top1", "corrupted/mean/linear_top1"),
     "semi_supervised": ("(.+percent/)?last/top1", "[^/]+/last/top1"),
-    "transfer": ("last/top1", "[^/]+/last/top1"),
+    "transfer": ("(augmented/)?last/top1",),
     "svm_low_shot": ("(1|96)/map", r"\d+/map"),
     "supervised": ("last/top1",),
     "fine_tune": ("last/top1",),
@@ -42,6 +42,7 @@ class Line:
         numbers: By full name, `<protocol>/<preset>/<dataset>/<setting>/<metric>`.
         run: Whose it is; `None` of raw pixels.
         baseline: Whether it has learned nothing.
+        probes: What measured those of the numbers that probes did, by their names.
     """
 
     number: int
@@ -56,6 +57,7 @@ class Line:
     numbers: Mapping[str, float]
     run: Run | None
     baseline: bool = False
+    probes: Mapping[str, Probe] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +76,8 @@ def lines(runs: Sequence[Run]) -> list[Line]:
     for run in runs:
         made.append(_line(run, len(made) + 1, "student", rows))
         others = sorted({probe.which for probe in run.trained_probes()} - {"student"})
-        made.extend(_line(run, len(made) + 1 + place, which, rows) for place, which in enumerate(others))
+        for which in others:
+            made.append(_line(run, len(made) + 1, which, rows))
     for line in _baselines(runs, rows):
         made.append(dataclasses.replace(line, number=len(made) + 1))
     return made
@@ -82,17 +85,19 @@ def lines(runs: Sequence[Run]) -> list[Line]:
 
 def _line(run: Run, number: int, which: str, rows: Iterable[Row]) -> Line:
     numbers: dict[str, float] = {}
+    measured_by: dict[str, Probe] = {}
     if which == "student":
         numbers |= {name: value for name, value in run.metrics.items() if _is_accuracy(name)}
         if "knn" in run.metrics:
             numbers[f"{ONLINE}/{_flat(run.dataset)}/last/top1"] = run.metrics["knn"]
-        digests = {probe.settings["encoder_hash"] for probe in run.trained_probes()} | run.encoder_hashes
+        digests = {probe.settings["encoder_hash"] for probe in run.trained_probes()} | set(run.encoders.values())
         for row in rows:
             if row.encoder_hash and row.encoder_hash in digests:
                 numbers |= _with_dataset(row.metrics, run.dataset)
     for probe in run.trained_probes():
         if probe.which == which:
             numbers |= probe.metrics
+            measured_by |= dict.fromkeys(probe.metrics, probe)
     return Line(
         number=number,
         name=run.name if which == "student" else f"{run.name} ({which})",
@@ -105,6 +110,7 @@ def _line(run: Run, number: int, which: str, rows: Iterable[Row]) -> Line:
         cost=run.cost,
         numbers=numbers,
         run=run,
+        probes=measured_by,
     )
 
 

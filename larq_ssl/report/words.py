@@ -55,17 +55,22 @@ def head(columns: list[Column]) -> list[str]:
 
 def comparison_cells(found: Comparison) -> list[str]:
     """A line of the table of published numbers."""
-    target = found.target
-    remark = f"another training: {'; '.join(found.altered)}" if found.altered else ""
+    target, remarks = found.target, []
     if found.measured is None:
-        remark = f"not measured by this protocol{'; ' if remark else ''}{remark}"
-    measured = percent(found.measured)
+        remarks.append("not measured by this protocol")
+    elif not found.comparable:
+        remarks.append(f"{percent(found.measured)} was measured otherwise: {'; '.join(found.departures)}")
+    if found.altered:
+        remarks.append(f"another training: {'; '.join(found.altered)}")
+    if found.line.run is not None and found.line.run.dataset == "folder":
+        # The recipe means those of its paper; a folder can hold any.
+        remarks.append(f"on the images in {found.line.run.flags.get('data_dir')}")
     return [
         f"{found.line.number}: {found.line.name}",
         target.recipe,
         found.name,
         percent(target.accuracy),
         target.source,
-        measured,
-        remark,
+        percent(found.measured if found.comparable else None),
+        ". ".join(remarks),
     ]

@@ -1,10 +1,12 @@
 """Run folders written by hand: what a report reads, without a training."""
 
+import dataclasses
 import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from larq_ssl.evaluation.linear_presets import linear_preset
 from larq_ssl.evaluation.results import write_results
 
 DIGEST = "0123456789abcdef"
@@ -52,8 +54,20 @@ def write_run(
     return path
 
 
-def write_probe(run: pathlib.Path, tag: str, metrics: Mapping[str, float], digest: str = DIGEST) -> pathlib.Path:
+def write_probe(
+    run: pathlib.Path,
+    tag: str,
+    metrics: Mapping[str, float],
+    digest: str = DIGEST,
+    settings: Mapping[str, Any] | None = None,
+) -> pathlib.Path:
     """A probe of a run: its `results.json`."""
     folder = run / "probes" / tag
-    write_results(folder, metrics, {"encoder_hash": digest, "image_size": 16, "seed": 0})
+    write_results(folder, metrics, {"encoder_hash": digest, "image_size": 16, "seed": 0, **(settings or {})})
     return folder
+
+
+def linear_settings(preset: str, **changes: Any) -> dict[str, Any]:
+    """What the command of linear evaluation writes down on ImageNet, but for some changes."""
+    published = dataclasses.asdict(linear_preset(preset))
+    return {**published, "image_size": 224, "holdout_per_class": 0, "augmented": True, **changes}

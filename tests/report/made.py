@@ -10,7 +10,7 @@ from larq_ssl.report import Report, collect
 from larq_ssl.report.examples import Example, Look, Picture
 from larq_ssl.report.lines import columns, lines
 from larq_ssl.report.targets import compare
-from tests.report.folders import write_probe, write_run
+from tests.report.folders import linear_settings, write_probe, write_run
 from tests.report.test_targets import recipe_flags
 
 HOSTILE = '<script>alert(1)</script> & "more" | $title'
@@ -47,7 +47,8 @@ def report(folder: pathlib.Path) -> Report:
     published = write_run(runs / "published", recipe_flags("imagenet/bssl_paper_stage2"))
     write_probe(first, "knn-dino-digits", {"knn/dino/digits/20/top1": 0.81, "knn/dino/digits/20/top5": 0.9})
     write_probe(first, "knn-dino-digits-random", {"knn/dino/digits/20/top1": 0.2}, digest="f" * 16)
-    write_probe(published, "linear", {"linear/bssl/imagenet2012/last/top1": 0.571})
+    measured = {"linear/bssl/imagenet2012/augmented/last/top1": 0.571}
+    write_probe(published, "linear", measured, settings=linear_settings("bssl"))
     at = {f"{kind}/{s}/knn_top1": 0.9 - 0.1 * s for kind in ("jpeg", "contrast") for s in range(1, 6)}
     at |= {"clean/0/knn_top1": 0.95, "corrupted/mean/knn_top1": 0.6}
     write_probe(first, "robustness", {f"robustness/cifar_c/digits/{name}": value for name, value in at.items()})

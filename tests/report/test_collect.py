@@ -65,6 +65,27 @@ def test_what_cannot_be_read_is_said(tmp_path):
     assert [word in " ".join(run.notes) for word in ("metrics.jsonl", "encoder", "probe")] == [True] * 3
 
 
+@pytest.mark.parametrize("text", ["{", "[]", "3", '{"metrics": 1}', '{"metrics": {}, "encoders": []}x'])
+def test_a_run_with_a_broken_result_is_unfinished_and_says_so(tmp_path, text):
+    path = write_run(tmp_path / "run")
+    (path / "results.json").write_text(text)
+    (run,) = collect([path])
+    assert (run.state, run.notes) == ("unfinished", ("results.json cannot be read.",))
+
+
+def test_augmented_linear_evaluation_has_a_column_of_its_own(tmp_path):
+    path = write_run(tmp_path / "run")
+    for protocol in ("linear", "transfer"):
+        for part in ("", "augmented/"):
+            rest = ("last/top1", "best/top1", "lr_1/last/top1", "validation/last/top1")
+            metrics = {f"{protocol}/bssl/digits/{part}{name}": 0.5 for name in rest}
+            write_probe(path, f"{protocol}{part.rstrip('/')}", metrics)
+    shown = {column.name for column in columns(lines(collect([path])))} - {"while_training/knn/digits/last/top1"}
+    assert shown == {
+        f"{protocol}/bssl/digits/{part}last/top1" for protocol in ("linear", "transfer") for part in ("", "augmented/")
+    }
+
+
 def test_probes_are_told_apart_by_the_encoder_that_they_measured(tmp_path):
     path = write_run(tmp_path / "run", encoders={"ema": "e" * 16})
     write_probe(path, "knn-dino-digits", {"knn/dino/digits/20/top1": 0.5})
