@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -55,6 +56,7 @@ class Probe:
     test: ImageDataset
     image_size: int
     folder: pathlib.Path
+    limit: int | None = None
 
     @property
     def cache(self) -> pathlib.Path:
@@ -93,7 +95,7 @@ def load(protocol: str, preset: str, which: str = "student", multi_label: bool =
     which = _WHICH.value or (which if run is not None else "student")
     source = run.encoder(which) if run is not None else pathlib.Path(_ENCODER_DIR.value)
     if not source.is_dir():
-        raise ValueError(f"There is no encoder in {source}.")
+        raise ValueError(f"There is no encoder in {source}{_instead(run)}.")
     encoder = load_encoder(source)
     name = _DATASET.value or before.get("dataset")
     if name is None:
@@ -130,7 +132,7 @@ def load(protocol: str, preset: str, which: str = "student", multi_label: bool =
         encoder = untrained(encoder, train, size, _SEED.value)
     if _RAW_PIXELS.value:
         encoder = raw_pixels(size)
-    return Probe(encoder, train, test, size, folder)
+    return Probe(encoder, train, test, size, folder, limit)
 
 
 def run_probe(
@@ -180,22 +182,43 @@ def record(
         }
         if (probe.folder / FILE_NAME).is_file():
             old = read_results(probe.folder)
-            if all(old.settings.get(key) == json.loads(json.dumps(value)) for key, value in full.items()):
-                common.say(f"{probe.folder}: measured earlier.")
-                _show(old.metrics, headline)
-                return 0
-            raise ValueError(f"{probe.folder} holds results of other settings; move it away to measure again.")
+            _refuse_other(probe.folder, old.settings, json.loads(json.dumps(full)))
+            common.say(f"{probe.folder}: measured earlier.")
+            _show(old.metrics, headline)
+            return 0
         metrics = named(protocol, preset, probe.train.name, measure())
-        path = write_results(probe.folder, metrics, full)
+        # For readers: of what the training images are, their fingerprint is compared.
+        path = write_results(probe.folder, metrics, {**full, "max_train_images": probe.limit})
     common.say(f"{path}: {len(metrics)} numbers.")
     _show(metrics, headline)
     return 0
 
 
+def _instead(run: RunFolder | None) -> str:
+    """Which encoders a run has, for a preset that looks at another one."""
+    found = [] if run is None else sorted(path.parent.name for path in run.path.glob("encoders/*/encoder.json"))
+    return f"; the run has others: give --which={' or '.join(found)}" if found else ""
+
+
+def _refuse_other(folder: pathlib.Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raises a `ValueError` if what was measured earlier was not measured with the settings of now."""
+    for key, value in now.items():
+        if before.get(key) != value:
+            raise ValueError(
+                f"{folder} holds results of other settings ({key} is {json.dumps(before.get(key))} there and "
+                f"{json.dumps(value)} here); give another --probe_dir, or move it away to measure again."
+            )
+
+
 def _show(metrics: Mapping[str, float], headline: str) -> None:
-    for name, value in metrics.items():
+    # As people count: 20 stands before 100, also of a file, whose names are sorted as text.
+    for name, value in sorted(metrics.items(), key=lambda pair: _counted(pair[0])):
         if headline in name:
             common.say(f"{name}: {value:.4f}")
+
+
+def _counted(name: str) -> list[tuple[float, str]]:
+    return [(float(part) if part.isdecimal() else math.inf, part) for part in name.split("/")]
 
 
 def _first(*values: Any) -> Any:

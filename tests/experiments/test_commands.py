@@ -308,6 +308,7 @@ def test_knn_in_a_process_of_its_own_measures_and_remembers(runs):
     other = runs.commands.run("knn", "--run=bssl/stage2", "--temperature=0.5")
     assert other.code == 2
     assert "holds results of other settings" in other.err
+    assert "give another --probe_dir" in other.err
 
 
 @pytest.fixture(scope="module")

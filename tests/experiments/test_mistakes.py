@@ -166,7 +166,7 @@ CASES = {
     "two things to probe": (("knn", "--run=x", "--encoder_dir=y"), 2, "Give either"),
     "an unfinished run to probe": (("linear", "--run={}/unfinished"), 2, "unfinished is not a finished run"),
     "no encoder to probe": (("knn", "--encoder_dir=nowhere"), 2, "There is no encoder in nowhere"),
-    "no momentum encoder": (("knn", "--run={}/float", "--which=ema"), 2, "There is no encoder in"),
+    "no momentum encoder": (("knn", "--run={}/float", "--which=ema"), 2, "the run has others: give --which=student"),
     "an encoder without images": (("knn", "--encoder_dir={}/teacher"), 2, "--dataset is missing"),
     "images without labels": (
         ("knn", "--encoder_dir={}/teacher", "--dataset=folder", "--data_dir={}/flat", "--val_fraction=.2"),
