@@ -14,7 +14,7 @@ from absl import flags
 
 from larq_ssl.evaluation.results import provenance
 from larq_ssl.experiments import common
-from larq_ssl.report import Report, collect, write
+from larq_ssl.report import Report, collect, words, write
 from larq_ssl.report.examples import Look, look
 from larq_ssl.report.lines import Line, columns, lines
 from larq_ssl.report.targets import compare
@@ -57,7 +57,6 @@ def main(folders: list[str]) -> int:
         runs = collect(folders)
         of = lines(runs)
         found, missed = looks(of, out) if _LOOKS.value else ({}, {})
-        commit = provenance()["commit"]
         report = Report(
             lines=of,
             columns=columns(of),
@@ -65,7 +64,7 @@ def main(folders: list[str]) -> int:
             looks=found,
             missed=missed,
             command=shlex.join(["python", "-m", "larq_ssl.experiments.report", *sys.argv[1:]]),
-            made=f"Made on {time.strftime('%d %B %Y')}{f' by commit {commit[:12]}' if commit else ''}.",
+            made=f"Made on {time.strftime('%d %B %Y')}{words.by(provenance()['commit'])}.",
         )
         write(report, out)
     common.say(f"{out / PAGE}: {len(runs)} runs, {len(of)} encoders, {len(found)} of them looked at.")

@@ -38,8 +38,8 @@ class Report:
         return found
 
     def main_column(self, lines: Sequence[Line]) -> Column | None:
-        """The accuracy that most of some lines have, by a probe if one of them has any; of several, the first."""
-        counts = {column: sum(column.name in line.numbers for line in lines) for column in self.columns}
-        found = {column: count for column, count in counts.items() if count}
-        probed = {column: count for column, count in found.items() if not column.name.startswith(ONLINE)}
-        return max(probed or found, key=lambda column: found[column]) if found else None
+        """The accuracy that most of some lines have, by a probe if that leaves out at most half of them; or `None`."""
+        found = {column: sum(column.name in line.numbers for line in lines) for column in self.columns}
+        most = max(found.values(), default=0)
+        probed = [column for column, count in found.items() if not column.name.startswith(ONLINE) and 2 * count >= most]
+        return max(probed or found, key=lambda column: found[column]) if most else None

@@ -5,7 +5,7 @@ import importlib.resources
 import string
 from collections.abc import Iterator
 
-from larq_ssl.report import looks, sections
+from larq_ssl.report import all_numbers, looks, sections
 from larq_ssl.report.content import Report
 
 
@@ -37,7 +37,7 @@ def _parts(report: Report) -> Iterator[tuple[str, str, str]]:
     yield "looks", "What they make of images", looks.looks(report)
     yield "robustness", "Under corruption", sections.robustness(report)
     yield "published", "Beside published numbers", sections.published(report)
-    yield "numbers", "All numbers", sections.numbers(report)
+    yield "numbers", "All numbers", all_numbers.numbers(report)
 
 
 def _text(name: str) -> str:

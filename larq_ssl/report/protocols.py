@@ -37,7 +37,11 @@ def departures(name: str, probe: Probe, run: Run) -> tuple[str, ...]:
     protocol, preset, dataset, *rest = name.split("/")
     if protocol not in _PUBLISHED:
         return ()
-    wanted = {"image_size": run.image_size, **_PUBLISHED[protocol](preset, dataset, rest[0], run)}
+    try:
+        published = _PUBLISHED[protocol](preset, dataset, rest[0], run)
+    except (KeyError, ValueError):
+        return (f"preset {preset}, which is not there any more",)
+    wanted = {"image_size": run.image_size, **published}
     which = wanted.pop("which", "student")
     found = [] if probe.which == which else [f"of the {probe.which} (protocol: {which})"]
     for key, value in json.loads(json.dumps(wanted)).items():

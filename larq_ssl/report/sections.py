@@ -42,9 +42,16 @@ def facts(report: Report) -> str:
             continue
         shown = [_fact(kind, lines, column) for kind in ("binary", "binary activations", "float")]
         shown.append(_fact("untrained or pixels", [line for line in lines if line.baseline], column, baseline=True))
-        said = f"{html.escape(column.title)} ({html.escape(column.detail)})"
+        said = f"{html.escape(column.title)} ({html.escape(column.detail)}){_of(lines, column)}"
         parts.append(f'<p class="note">{html.escape(data)}: {said}</p><dl class="facts">{"".join(shown)}</dl>')
     return "\n".join(parts)
+
+
+def _of(lines: Sequence[Line], column: Column) -> str:
+    """That not all encoders have the number, if so."""
+    learned = [line for line in lines if not line.baseline]
+    having = sum(column.name in line.numbers for line in learned)
+    return "" if having == len(learned) else f"; {having} of {len(learned)} encoders have been measured so"
 
 
 def _fact(kind: str, lines: Sequence[Line], column: Column, baseline: bool = False) -> str:
@@ -85,9 +92,12 @@ def cost(report: Report) -> str:
             continue
         shown = [line for line in costed if column.name in line.numbers]
         said, detail = f"{html.escape(column.title)}, {html.escape(data)}", html.escape(column.detail)
+        left = _of(lines, column)
         for of, against in (("ops", "operations for one image"), ("size", "size of the weights, binary ones packed")):
             drawn = charts.pareto(shown, column, of)
-            parts.append(f"<figure><h3>{said}</h3>{drawn}<figcaption>{detail}; against {against}</figcaption></figure>")
+            parts.append(
+                f"<figure><h3>{said}</h3>{drawn}<figcaption>{detail}; against {against}{left}</figcaption></figure>"
+            )
     if not parts:
         return ""
     legend = (
@@ -160,29 +170,3 @@ def published(report: Report) -> str:
         "Same recipe and same protocol. A run that departs from its recipe is another training, and is said to be."
     )
     return tables.plain(head, rows, caption, numbers=(3, 5))
-
-
-def numbers(report: Report) -> str:
-    """All that was measured, folded up."""
-    parts: list[str] = []
-    for line in report.lines:
-        rows = [[name, f"{value:.6g}"] for name, value in sorted(line.numbers.items())]
-        if rows:
-            table = tables.plain(["number", "value"], rows, f"Numbers of {line.name}", numbers=(1,))
-            parts.append(
-                f"<details><summary>{line.number}: {html.escape(line.name)}<small>{len(rows)} numbers</small></summary>"
-                f"{_origin(line)}{table}</details>"
-            )
-    return "\n".join(parts)
-
-
-def _origin(line: Line) -> str:
-    """Where the numbers come from: the run's folder and flags, and of each probe its commit and seed."""
-    if line.run is None:
-        return ""
-    said = [f"Folder: <code>{html.escape(str(line.run.path))}</code>."]
-    for probe in line.run.trained_probes():
-        known = ", ".join(f"{name} {probe.settings.get(name)}" for name in ("image_size", "seed", "commit"))
-        folder, which = (html.escape(text) for text in (probe.folder.rpartition("/")[2], probe.which))
-        said.append(f"<code>{folder}</code> ({which}): {html.escape(known)}.")
-    return "".join(f'<p class="note">{text}</p>' for text in said)

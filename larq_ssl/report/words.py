@@ -20,6 +20,14 @@ def state(line: Line) -> str:
     return line.state
 
 
+def by(commit: str | None) -> str:
+    """Which code made the report, and whether it was changed since."""
+    if commit is None:
+        return ""
+    digest, _, changed = commit.partition("-")
+    return f" by commit {digest[:12]}{' and changes that are not committed' if changed else ''}"
+
+
 def count(value: float | None) -> str:
     """A number of things, with commas."""
     return MISSING if value is None else f"{value:,.0f}"

@@ -6,9 +6,14 @@ import re
 
 import pytest
 
-from larq_ssl.report import write
+from larq_ssl.report import Report, collect, write
+from larq_ssl.report.all_numbers import numbers
+from larq_ssl.report.lines import columns, lines
 from larq_ssl.report.page import page
+from larq_ssl.report.sections import facts
+from larq_ssl.report.words import by
 from larq_ssl.report.writing import check_folder
+from tests.report.folders import linear_settings, write_probe, write_run
 from tests.report.made import HOSTILE, report
 
 _VOID = {"meta", "link", "img", "br", "wbr"}
@@ -131,6 +136,47 @@ def test_published_numbers_stand_beside_measured_ones(parsed):
         "not measured by this protocol",
     ):
         assert said in words
+
+
+def test_how_a_probe_departs_from_its_protocol_stands_by_its_origin(tmp_path):
+    run = write_run(tmp_path / "run", {"image_size": 224})
+    metrics = {"linear/bssl/digits/last/top1": 0.5, "linear/bssl/digits/last/top5": 0.9}
+    write_probe(run, "short", metrics, settings=linear_settings("bssl", epochs=5))
+    write_probe(run, "whole", {"linear/moco/digits/last/top1": 0.5}, settings=linear_settings("moco"))
+    write_probe(run, "gone", {"linear/gone/digits/last/top1": 0.5})
+    of = lines(collect([run]))
+    told = numbers(Report(of, columns(of), [], {}, {}, "", ""))
+    assert told.count("Not by the protocol: ") == 2
+    assert "Not by the protocol: epochs 5 (protocol: 100)." in told
+    assert "Not by the protocol: preset gone, which is not there any more." in told
+
+
+def test_the_number_that_most_encoders_have_is_compared(tmp_path):
+    for number in range(3):
+        write_run(tmp_path / f"run{number}")
+    write_probe(tmp_path / "run0", "knn", {"knn/dino/digits/20/top1": 0.5})
+
+    def main_name():
+        of = lines(collect([tmp_path]))
+        made = Report(of, columns(of), [], {}, {}, "", "")
+        return made.main_column(of).name, facts(made)
+
+    # One probe of three runs would leave two of them out.
+    name, said = main_name()
+    assert name == "while_training/knn/digits/last/top1"
+    assert "have been measured so" not in said
+    write_probe(tmp_path / "run2", "knn", {"knn/dino/digits/20/top1": 0.5})
+    name, said = main_name()
+    assert name == "knn/dino/digits/20/top1"
+    assert "; 2 of 3 encoders have been measured so" in said
+    of = lines(collect([tmp_path]))
+    assert Report(of, [], [], {}, {}, "", "").main_column(of) is None
+
+
+def test_a_report_by_changed_code_says_so():
+    assert by(None) == ""
+    assert by("0123456789abcdef") == " by commit 0123456789ab"
+    assert by("0123456789abcdef-dirty") == " by commit 0123456789ab and changes that are not committed"
 
 
 def test_many_classes_have_a_list_instead_of_a_matrix(parsed):
