@@ -1,9 +1,10 @@
 """Transfer to another data set: `python -m larq_ssl.experiments.transfer --run=<run folder> --dataset=cifar100`.
 
 By a published protocol: linear evaluation (`--protocol=bssl`, `s2bnn_linear`, `msbreg`) or fine-tuning with all labels
-(`s2bnn_transfer`). `--dataset` is one of the data sets of their tables (`larq_ssl.evaluation.transfer.DATA`), or any
-other one. What TensorFlow Datasets has not, and any of them if `--data_dir` holds a folder `train`, is read from
-folders of images.
+(`s2bnn_transfer`). Linear evaluation is on features that are extracted once; with `--with_flags=--augmented`, and in a
+folder of its own, on new views in each epoch, as published. `--dataset` is one of the data sets of their tables
+(`larq_ssl.evaluation.transfer.DATA`), or any other one. What TensorFlow Datasets has not, and any of them if
+`--data_dir` holds a folder `train`, is read from folders of images.
 """
 
 import pathlib
@@ -98,7 +99,8 @@ def linear_command(protocol: TransferProtocol, preset: str, start: Probed, folde
 
 def evaluate_linear(protocol: TransferProtocol, preset: str, start: Probed) -> int:
     """Trains classifiers on the frozen encoder by the command `linear`, and takes over its result."""
-    place = start.place("transfer", protocol.name)
+    augmented = ["augmented"] if common.switched_on("augmented", further_flags()) else []
+    place = start.place("transfer", protocol.name, *augmented)
     # Beside the result of this command, where the features of the encoder are kept for all probes.
     folder = place.with_name(f"{place.name}-linear")
     command = linear_command(protocol, preset, start, folder)

@@ -67,6 +67,15 @@ def test_frozen_encoders_are_measured_by_the_linear_command(commands, pretrained
         assert f"The linear evaluation on {dataset} ended with exit code 9." in done.err
 
 
+def test_cached_features_and_new_views_have_folders_of_their_own(commands, pretrained):
+    same = (f"--run={pretrained.path}", "--protocol=bssl", "--dataset=digits")
+    more = ((), ("--with_flags=--augmented --lr=1",), ("--with_flags=--noaugmented",))
+    done = sweep_all(commands, "transfer", [(*same, *typed) for typed in more], (9,))
+    places = [told(one.ran[0])["probe_dir"].rpartition("/")[2] for one in done]
+    cached = "transfer-bssl-digits-linear"
+    assert places == [cached, "transfer-bssl-digits-augmented-linear", cached]
+
+
 def test_s2bnn_fine_tunes_with_all_labels(run, tmp_path):
     done = run("--protocol=s2bnn_transfer", "--dataset=cub200", ends=(0.7,))
     assert done.code == 0
