@@ -104,6 +104,28 @@ def test_a_killed_robustness_goes_on_where_it_was(commands, run, robust):
     assert found[f"{prefix}/jpeg/2/knn_top1"] == whole[f"{prefix}/jpeg/2/knn_top1"]
 
 
+def test_what_another_seed_has_measured_is_not_taken_over(commands, run, robust, tmp_path):
+    held = run / "probes" / "robustness-cifar_c-digits" / "measured.json"
+    told = json.loads(held.read_text())
+    told["accuracies"] = dict.fromkeys(told["accuracies"], 0.123456)
+    (tmp_path / "measured.json").write_text(json.dumps(told))
+    same = ("--classifier=knn", "--classifier=linear", "--corruption=jpeg", "--corruption=gaussian_noise")
+    done = commands.run("robustness", RUN, *same, "--seed=1", f"--probe_dir={tmp_path}")
+    assert done.code == 0, done.err
+    assert 0.123456 not in json.loads((tmp_path / "results.json").read_text())["metrics"].values()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"), [("--random", "encoder_hash is"), ("--seed=3", "seed is 0 there and 3 here")]
+)
+def test_a_result_of_another_encoder_or_seed_is_not_shown(commands, run, retrieved, change, said):
+    folder = run / "probes" / "retrieval-metric_learning-digits"
+    done = commands.run("retrieval", RUN, change, f"--probe_dir={folder}")
+    assert done.code == 2
+    assert said in done.err
+    assert "recall" not in done.out
+
+
 def test_severities_of_large_images_are_refused_for_small_ones(commands, run):
     done = commands.run("robustness", RUN, "--preset=imagenet_c")
     assert done.code == 2

@@ -94,6 +94,8 @@ def test_the_best_of_nine_is_reported_beside_all(run, tmp_path):
     assert f"{prefix}/lr_0.1-classifier_lr_10/last/top1" not in results.metrics
     assert sum(name.endswith("/last/top1") for name in results.metrics) == 1 + 8
     assert len(results.settings["runs"]) == len(results.settings["commands"]) == 9
+    # Of all images held out.
+    assert results.settings["test"] == load_dataset("digits", "val").fingerprint
     assert results.settings["labels"] == read_labels(tmp_path / "sweep" / "labels.json").fingerprint
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table(tmp_path).splitlines() if "lr_" in line]
     assert len(rows) == 9

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from larq_ssl.models.profile import Cost
-from larq_ssl.report.charts import embedding_map, pareto
+from larq_ssl.report.charts import _front, embedding_map, pareto, severities
 from larq_ssl.report.figures import panel, write_beside
 from larq_ssl.report.lines import Column, Line
+from larq_ssl.report.words import costs
 
 COLUMN = Column("knn/dino/digits/20/top1", "kNN", "dino, digits")
 
@@ -31,6 +32,24 @@ def test_points_are_named_and_told_with_their_costs():
     assert titles[:2] == ["1: run 1, 90.0%, 100 operations", "2: run 2, 80.0%, 6,400 operations"]
     assert all(title in drawn.partition(">")[0] for title in titles)
     assert "1: run 1, 90.0%, 1 KiB" in pareto(lines, COLUMN, "size")
+
+
+def test_the_front_leaves_out_what_costs_more_and_is_no_better():
+    places = [(100.0, 0.7), (200.0, 0.6), (200.0, 0.9), (300.0, 0.9), (400.0, 0.95)]
+    points = [(cost, accuracy, line(1, accuracy, 0, 0)) for cost, accuracy in places]
+    assert _front(points).tolist() == [[100.0, 0.7], [200.0, 0.9], [400.0, 0.95]]
+
+
+def test_a_corruption_has_a_point_for_each_severity():
+    at = {f"jpeg/{severity}/knn_top1": 0.9 - 0.1 * severity for severity in range(1, 6)}
+    drawn = severities({"clean/0/knn_top1": 0.95, **at}, ["jpeg"], "knn", "robust")
+    heights = [float(y) for y in re.findall(r'<use [^>]*y="([\d.]+)"[^>]*style="fill: var\(--c0\)', drawn)]
+    assert len(heights) >= 6
+    assert len(set(heights)) >= 6
+
+
+def test_the_table_has_sizes_in_kib():
+    assert costs(line(1, 0.9, 6400, 3, size=2048)) == [6400, 3, 2]
 
 
 def test_encoders_at_one_point_share_a_name():

@@ -6,15 +6,16 @@ import re
 
 import pytest
 
-from larq_ssl.report import Report, collect, write
+from larq_ssl.report import Report, collect, tables, write
 from larq_ssl.report.all_numbers import numbers
-from larq_ssl.report.lines import columns, lines
+from larq_ssl.report.lines import Column, columns, lines
 from larq_ssl.report.page import page
-from larq_ssl.report.sections import facts
+from larq_ssl.report.sections import facts, lead
 from larq_ssl.report.words import by
 from larq_ssl.report.writing import check_folder
 from tests.report.folders import linear_settings, write_probe, write_run
 from tests.report.made import HOSTILE, report
+from tests.report.test_charts import line
 
 _VOID = {"meta", "link", "img", "br", "wbr"}
 
@@ -136,6 +137,40 @@ def test_published_numbers_stand_beside_measured_ones(parsed):
         "not measured by this protocol",
     ):
         assert said in words
+
+
+def test_the_best_of_a_column_is_one_that_has_learned():
+    column = Column("knn/dino/digits/20/top1", "kNN", "dino, digits")
+    drawn = tables.runs([line(1, 0.5, 1, 1), line(2, 0.7, 1, 1), line(3, 0.9, 1, 1, baseline=True)], [column], "x")
+    assert re.findall(r'accuracy best" data-value="([\d.]+)"', drawn) == ["0.7"]
+
+
+def test_the_best_of_each_kind_stands_above(made):
+    shown = re.findall(
+        r'class="big">([^<]*)<',
+        facts(
+            dataclasses.replace(
+                made,
+                lines=[
+                    line(1, 0.5, 1, 1),
+                    line(2, 0.7, 1, 1),
+                    line(3, 0.6, 1, 1, kind="float"),
+                    line(4, 0.9, 1, 1, baseline=True),
+                ],
+                columns=[Column("knn/dino/digits/20/top1", "kNN", "dino, digits")],
+            )
+        ),
+    )
+    assert shown == ["70.0", "60.0", "90.0"]
+
+
+def test_neighbours_of_the_same_class_are_ticked(text):
+    ticked = re.findall(r'class="picture (same|other)[^>]*><img alt="neighbour of class ([^,]*),', text)
+    assert ticked[:2] == [("same", "&lt;b&gt;bold&lt;/b&gt;"), ("other", "class 1")]
+
+
+def test_the_lead_counts_what_is_finished(made):
+    assert lead(made).startswith("4 of 5 finished, on digits")
 
 
 def test_how_a_probe_departs_from_its_protocol_stands_by_its_origin(tmp_path):
