@@ -87,7 +87,7 @@ def cost(report: Report) -> str:
     parts = []
     for data, lines in report.groups().items():
         costed = [line for line in lines if line.cost is not None]
-        column = report.main_column(costed)
+        column = report.main_column([line for line in costed if not line.baseline] or costed)
         if column is None:
             continue
         shown = [line for line in costed if column.name in line.numbers]

@@ -10,7 +10,7 @@ from larq_ssl.report import Report, collect, tables, write
 from larq_ssl.report.all_numbers import numbers
 from larq_ssl.report.lines import Column, columns, lines
 from larq_ssl.report.page import page
-from larq_ssl.report.sections import facts, lead
+from larq_ssl.report.sections import cost, facts, lead
 from larq_ssl.report.words import by
 from larq_ssl.report.writing import check_folder
 from tests.report.folders import linear_settings, write_probe, write_run
@@ -200,6 +200,10 @@ def test_the_number_that_most_encoders_have_is_compared(tmp_path):
     name, said = main_name()
     assert name == "while_training/knn/digits/last/top1"
     assert "have been measured so" not in said
+    # Nor does a baseline beside it make the picture of costs one of a single run.
+    write_probe(tmp_path / "run0", "knn-random", {"knn/dino/digits/20/top1": 0.2}, digest="f" * 16)
+    of = lines(collect([tmp_path]))
+    assert "kNN while training, digits" in cost(Report(of, columns(of), [], {}, {}, "", ""))
     write_probe(tmp_path / "run2", "knn", {"knn/dino/digits/20/top1": 0.5})
     name, said = main_name()
     assert name == "knn/dino/digits/20/top1"
