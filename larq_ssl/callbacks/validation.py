@@ -28,7 +28,7 @@ class Validation(WholeEpochs):
         super().__init__()
         if every < 1:
             raise ValueError(f"every must be at least 1, got {every}.")
-        check_labels("dataset", dataset.labels(), dataset.class_count())
+        self._check(dataset)
         self._dataset, self._image_size, self._every, self._batch_size = dataset, image_size, every, batch_size
         self._ranks: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None
 
@@ -36,8 +36,11 @@ class Validation(WholeEpochs):
         last = epoch + 1 == self.params.get("epochs")
         if logs is None or not self.epoch_is_whole() or not (last or (epoch + 1) % self._every == 0):
             return
-        for top, accuracy in self.accuracies().items():
-            logs[f"val_top{top}"] = accuracy
+        logs.update(self.measured())
+
+    def measured(self) -> dict[str, float]:
+        """What is added to the logs, of the model as it is."""
+        return {f"val_top{top}": accuracy for top, accuracy in self.accuracies().items()}
 
     def accuracies(self) -> dict[int, float]:
         """Top-1 and top-5 of the model as it is, by 1 and 5."""
@@ -49,6 +52,9 @@ class Validation(WholeEpochs):
             hits = {top: found + int((ranks < top).sum()) for top, found in hits.items()}
             count += len(ranks)
         return {top: found / count for top, found in hits.items()}
+
+    def _check(self, dataset: ImageDataset) -> None:
+        check_labels("dataset", dataset.labels(), dataset.class_count())
 
     def _compile(self) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
         # A signature with a free batch size: a smaller last batch would trace the network again.

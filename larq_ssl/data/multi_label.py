@@ -31,7 +31,7 @@ class MultiLabelDataset(ImageDataset):
         """
         raise ValueError(
             f"{self.name} ({self.split}) has several labels per image, where one is needed: it can be trained on "
-            "without labels, and measured by the command svm"
+            "without labels or by fine_tune and supervised, and measured by svm, linear and transfer"
         )
 
     def subset(self, indices: np.ndarray, note: str) -> "MultiLabelDataset":
@@ -72,3 +72,12 @@ def presence_of(dataset: ImageDataset) -> tuple[np.ndarray, tuple[str, ...]]:
     if np.any(labels < 0):
         raise ValueError(f"{np.sum(labels < 0)} images of {dataset.name} ({dataset.split}) have no label: all need one")
     return np.eye(classes, dtype=np.int8)[labels], dataset.class_names
+
+
+def output_count(dataset: ImageDataset) -> int:
+    """How many logits a classifier of these images gives: one per class, whether an image has one of them or several.
+
+    # Raises
+        ValueError: If the images have no labels.
+    """
+    return len(dataset.object_names) if isinstance(dataset, MultiLabelDataset) else dataset.class_count()

@@ -3,6 +3,9 @@
 import numpy as np
 import tensorflow as tf
 
+TOPS = ("top1", "top5")
+"""What is reported of images with one label each; the first decides."""
+
 
 def label_ranks(scores: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """Place of each label among the classes, best score first.

@@ -4,6 +4,8 @@ import numpy as np
 from sklearn.metrics import precision_recall_curve
 
 METHODS = ("area", "eleven_points")
+PRECISIONS = ("map", "map_eleven_points")
+"""What is reported of images with several labels each, means over the classes by `METHODS`; the first decides."""
 # Recall at which VOC2007 read the curve.
 _POINTS = np.arange(11) / 10
 
@@ -52,3 +54,9 @@ def average_precisions(presence: np.ndarray, scores: np.ndarray, method: str = "
     """`average_precision` of each class, float64 `[classes]`, of arrays `[images, classes]`."""
     columns = zip(presence.T, scores.T, strict=True)
     return np.array([average_precision(present, score, method) for present, score in columns])
+
+
+def mean_average_precisions(presence: np.ndarray, scores: np.ndarray) -> dict[str, float]:
+    """Means over the classes of `average_precisions`, by the names of `PRECISIONS`."""
+    pairs = zip(PRECISIONS, METHODS, strict=True)
+    return {name: float(np.mean(average_precisions(presence, scores, method))) for name, method in pairs}

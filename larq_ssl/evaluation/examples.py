@@ -6,7 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from larq_ssl.data.datasets import ImageDataset, fingerprint
-from larq_ssl.data.multi_label import presence_of
+from larq_ssl.data.multi_label import MultiLabelDataset, presence_of
+from larq_ssl.evaluation.accuracy import TOPS
+from larq_ssl.evaluation.average_precision import PRECISIONS
 from larq_ssl.evaluation.features import Features
 from larq_ssl.evaluation.normalise import unit_rows
 
@@ -41,6 +43,11 @@ def examples(features: Features, dataset: ImageDataset) -> Examples:
     """The features of a data set beside what is in its images, whether they have one label each or several."""
     presence, names = presence_of(dataset)
     return Examples(features.features, presence[features.ids], names)
+
+
+def measures_of(dataset: ImageDataset) -> tuple[str, str]:
+    """What is reported of classifiers of images, with one label each or several; the first decides."""
+    return PRECISIONS if isinstance(dataset, MultiLabelDataset) else TOPS
 
 
 def normalise(features: np.ndarray, epsilon: float = 1e-5) -> np.ndarray:

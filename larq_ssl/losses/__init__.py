@@ -11,6 +11,7 @@ from larq_ssl.losses.knowledge_distillation import KnowledgeDistillation, knowle
 from larq_ssl.losses.label_cross_entropy import LabelCrossEntropy, label_cross_entropy
 from larq_ssl.losses.msbreg import BrownianLoss, CentroidLoss, brownian_loss, centroid_loss
 from larq_ssl.losses.nt_xent import NTXent, between_views, nt_xent, nt_xent_logits, nt_xent_of_logits
+from larq_ssl.losses.sigmoid_cross_entropy import SigmoidCrossEntropy, sigmoid_cross_entropy
 from larq_ssl.losses.singular_values import SingularValueLoss, embedding_rows, singular_value_loss
 from larq_ssl.losses.swav import SwAVCrossEntropy, sinkhorn, swav_cross_entropy, swav_targets
 from larq_ssl.losses.unit_rows import unit_rows
@@ -29,6 +30,7 @@ __all__ = [
     "KnowledgeDistillation",
     "LabelCrossEntropy",
     "NTXent",
+    "SigmoidCrossEntropy",
     "SingularValueLoss",
     "SwAVCrossEntropy",
     "Uniformity",
@@ -54,6 +56,7 @@ __all__ = [
     "nt_xent_of_logits",
     "pair_weights",
     "query_weights",
+    "sigmoid_cross_entropy",
     "singular_value_loss",
     "sinkhorn",
     "swav_cross_entropy",

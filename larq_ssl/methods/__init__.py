@@ -9,6 +9,7 @@ from larq_ssl.methods.infomin import InfoMin
 from larq_ssl.methods.moco import MoCo
 from larq_ssl.methods.moco_star import MoCoStar
 from larq_ssl.methods.msbreg import MSBReg
+from larq_ssl.methods.multi_label import MultiLabel
 from larq_ssl.methods.s2bnn import S2BNN
 from larq_ssl.methods.simclr import SimCLR
 from larq_ssl.methods.supervised import Supervised
@@ -24,6 +25,7 @@ __all__ = [
     "MSBReg",
     "MoCo",
     "MoCoStar",
+    "MultiLabel",
     "SelfSupervisedModel",
     "SimCLR",
     "Supervised",

@@ -21,6 +21,7 @@ LOSSES = [
     losses.Alignment(1.5),
     losses.Uniformity(3.0),
     losses.LabelCrossEntropy(0.1),
+    losses.SigmoidCrossEntropy(name="sigmoid"),
     losses.KnowledgeDistillation(0.5, 0.3),
 ]
 ROWS = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
@@ -70,11 +71,12 @@ def test_round_trip(loss):
         losses.mean_uniformity,
         losses.knowledge_distillation,
         lambda first, second: losses.label_cross_entropy(tf.argmax(first, axis=-1), second, 0.1),
+        losses.sigmoid_cross_entropy,
     ],
     ids=[
         *("joint_classifier_kl", "feature_similarity", "distillation", "info_nce", "dino", "swav", "nt_xent"),
         *("byol", "centroid", "centroid_to_centroid", "brownian", "singular_values", "alignment", "uniformity"),
-        *("knowledge_distillation", "label_cross_entropy"),
+        *("knowledge_distillation", "label_cross_entropy", "sigmoid_cross_entropy"),
     ],
 )
 def test_in_a_graph_with_unknown_shapes(function):

@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from larq_ssl.center import Center
-from larq_ssl.methods import BYOL, DINO, Distill, InfoMin, MoCoStar, MSBReg, SimCLR, Supervised, SwAV
+from larq_ssl.methods import BYOL, DINO, Distill, InfoMin, MoCoStar, MSBReg, MultiLabel, SimCLR, Supervised, SwAV
 
 DEFAULTS = {
     DINO: {
@@ -41,6 +41,10 @@ DEFAULTS = {
     Supervised: {
         **{"student_head": None, "label_smoothing": 0.0, "classifier_rate": 1.0, "classifier_decay": 0.0},
         **{"gradient_clip": None, "accumulate": 1},
+    },
+    MultiLabel: {
+        **{"student_head": None, "classifier_rate": 1.0, "classifier_decay": 0.0, "gradient_clip": None},
+        **{"accumulate": 1, "train_student": True},
     },
     Distill: {
         **{"student_head": None, "teacher": None, "teacher_head": None, "teacher_classifier": None},

@@ -239,6 +239,16 @@ def test_supervised_takes_the_same_steps(arguments):
         tiny.assert_all_differ(tiny.parameters(network), before[name])
 
 
+def test_several_labels_are_learned_in_the_same_steps():
+    single, mirrored = _both(lambda: tiny.multi_label(synchronized=True, optimizer=SGD(0.1, momentum=0.9)))
+    before = {name: tiny.parameters(network) for name, network in single.networks.items()}
+    batches = [tiny.several_batch(seed, SIZE) for seed in range(3)]
+    _assert_equal_metrics(*_metrics_of_both(single, mirrored, batches))
+    _assert_equal(single, mirrored)
+    for name, network in single.networks.items():
+        tiny.assert_all_differ(tiny.parameters(network), before[name])
+
+
 @pytest.mark.parametrize("alpha", [1.0, 0.4])
 def test_distill_takes_the_same_steps(alpha):
     single, mirrored = _both(lambda: tiny.distill(synchronized=True, alpha=alpha, temperature=0.5))

@@ -15,6 +15,7 @@ from larq_ssl.methods.infomin import InfoMin
 from larq_ssl.methods.moco import MoCo
 from larq_ssl.methods.moco_star import MoCoStar
 from larq_ssl.methods.msbreg import MSBReg
+from larq_ssl.methods.multi_label import MultiLabel
 from larq_ssl.methods.s2bnn import S2BNN
 from larq_ssl.methods.simclr import SimCLR
 from larq_ssl.methods.supervised import Supervised
@@ -226,18 +227,25 @@ byol = functools.partial(bootstrap, BYOL)
 msbreg = functools.partial(bootstrap, MSBReg)
 
 
-def _classifying(batch_norm, synchronized, head, make):
-    """A student of 6 features, a head of a hidden layer if it is wanted, and a classifier of 4 classes."""
+def _classifying(batch_norm, synchronized, head, make, classes=4):
+    """A student of 6 features, a head of a hidden layer if it is wanted, and a classifier."""
     make = make or (lambda name: encoder(name, 6, batch_norm, synchronized))
     arguments = {"student": make("student")}
     if head:
         arguments["student_head"] = mlp_head("student_head", 6, [5], None, norm(batch_norm), synchronized=synchronized)
-    return {**arguments, "classifier": linear_classifier("classifier", 5 if head else 6, 4)}
+    return {**arguments, "classifier": linear_classifier("classifier", 5 if head else 6, classes)}
 
 
 def supervised(batch_norm=True, synchronized=False, optimizer=None, head=True, make=None, **arguments):
     """A compiled supervised training of 4 classes."""
     method = Supervised(**_classifying(batch_norm, synchronized, head, make), **arguments)
+    method.compile(optimizer or SGD(0.1))
+    return method
+
+
+def multi_label(batch_norm=True, synchronized=False, optimizer=None, head=True, classes=4, **arguments):
+    """A compiled training with a sigmoid per class."""
+    method = MultiLabel(**_classifying(batch_norm, synchronized, head, None, classes), **arguments)
     method.compile(optimizer or SGD(0.1))
     return method
 
@@ -259,6 +267,13 @@ def one_view_batch(seed=0, size=8, unlabelled=(), image=IMAGE, classes=4):
     labels = np.random.default_rng((seed, 1)).integers(0, classes, size)
     labels[list(unlabelled)] = -1
     return {**batch(seed, size, views=1, image=image), "label": tf.constant(labels, tf.int64)}
+
+
+def several_batch(seed=0, size=8, classes=4):
+    """A batch of one view with what is in its images, some of it difficult; of each image some class is known."""
+    targets = np.random.default_rng((seed, 2)).integers(-1, 2, (size, classes))
+    targets[:, 0] = np.abs(targets[:, 0])
+    return {**batch(seed, size, views=1), "targets": tf.constant(targets, tf.float32)}
 
 
 def batch(seed=0, size=8, views=2, image=IMAGE):
