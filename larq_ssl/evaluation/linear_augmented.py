@@ -14,8 +14,11 @@ import tensorflow as tf
 from larq_ssl import files
 from larq_ssl.data import pipeline
 from larq_ssl.data.datasets import ImageDataset
+from larq_ssl.data.multi_label import MultiLabelDataset, output_count
 from larq_ssl.evaluation.accuracy import check_labels
+from larq_ssl.evaluation.examples import Examples
 from larq_ssl.evaluation.features import READ_ERRORS, Features, Progress, frozen
+from larq_ssl.evaluation.linear_multi_label import MultiLabelSweep
 from larq_ssl.evaluation.linear_presets import linear_preset
 from larq_ssl.evaluation.linear_results import LinearResult, Scores
 from larq_ssl.evaluation.linear_settings import LinearPreset
@@ -33,11 +36,11 @@ Trained = Iterator[tuple[tf.Tensor, tf.Tensor]]
 def linear_augmented(
     encoder: Encoder,
     train: ImageDataset,
-    test: Features,
+    test: Features | Examples,
     image_size: int,
     preset: str | LinearPreset = "bssl",
     seed: int = 0,
-    validation: Features | None = None,
+    validation: Features | Examples | None = None,
     batch_size: int = 256,
     progress_file: str | os.PathLike[str] | None = None,
     progress: Progress | None = None,
@@ -53,8 +56,9 @@ def linear_augmented(
 
     # Arguments
         encoder: An `Encoder`; nothing of it changes.
-        train: Labelled images to train on.
-        test: Features and labels to report on, of the same encoder and output (`LinearPreset.output`).
+        train: Labelled images to train on, with one label each or several.
+        test: Features and labels to report on, of the same encoder and output (`LinearPreset.output`); `Examples` of
+            images with several labels.
         image_size: Side of the views.
         preset: Name of a preset, or a `LinearPreset`.
         seed: Of the kernel, of the order of the images and of their views.
@@ -71,9 +75,10 @@ def linear_augmented(
         - Those of `linear_presets`
     """
     config = linear_preset(preset) if isinstance(preset, str) else preset
-    classes, dim = train.class_count(), test.features.shape[1]
-    scores = Scores(config, {"test": test, "validation": validation}, dim, classes)
-    sweep = Sweep(config, dim, classes, seed)
+    classes, dim = output_count(train), test.features.shape[1]
+    names = train.object_names if isinstance(train, MultiLabelDataset) else None
+    scores = Scores(config, {"test": test, "validation": validation}, dim, classes, names)
+    sweep = (Sweep if names is None else MultiLabelSweep)(config, dim, classes, seed)
     kept = _Kept(progress_file, _key(encoder, train, scores, image_size, config, seed))
     done = kept.restore(sweep, scores)
     group = min(_GROUP, config.batch_size, train.size)
@@ -83,7 +88,7 @@ def linear_augmented(
     for epoch in range(done, config.epochs):
         rates = config.rates_of(epoch, math.ceil(groups * group / config.batch_size))
         tell = _count(progress, epoch * groups * group, config.epochs * groups * group)
-        features = _features(views, groups, encode, batch_size, classes, tell)
+        features = _features(views, groups, encode, batch_size, train, tell)
         for batch, rate in zip(_batches(features, config), rates, strict=True):
             sweep.train_batch(*batch, tf.constant(rate))
         sweep.end_epoch()
@@ -93,19 +98,27 @@ def linear_augmented(
 
 
 def _features(
-    views: Iterator[pipeline.Batch], groups: int, encode: Encode, batch_size: int, classes: int, tell: Callable
+    views: Iterator[pipeline.Batch], groups: int, encode: Encode, batch_size: int, train: ImageDataset, tell: Callable
 ) -> Trained:
     """Features and labels of the next groups of views."""
     for _ in range(groups):
         batch = next(views)
-        check_labels("train", batch["label"].numpy(), classes)
+        labels = _labels(batch, train)
         images = batch["global"][:, 0]
         parts = [encode(images[start : start + batch_size]) for start in range(0, len(images), batch_size)]
         features = tf.concat(parts, axis=0)
         if not np.isfinite(features).all():
             raise ValueError(f"`encoder` gave features that are not finite, in views of images {batch['id'].numpy()}.")
-        yield features, tf.cast(batch["label"], tf.int32)
+        yield features, labels
         tell(len(images))
+
+
+def _labels(batch: pipeline.Batch, train: ImageDataset) -> tf.Tensor:
+    """Int32 `[batch]`; of images with several labels float32 `[batch, classes]`."""
+    if isinstance(train, MultiLabelDataset):
+        return tf.constant(train.presence[batch["id"].numpy()], tf.float32)
+    check_labels("train", batch["label"].numpy(), train.class_count())
+    return tf.cast(batch["label"], tf.int32)
 
 
 def _batches(parts: Trained, config: LinearPreset) -> Trained:

@@ -1,12 +1,13 @@
 """What a linear evaluation says: accuracies of every learning rate, and of the chosen one."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
 
-from larq_ssl.evaluation.accuracy import check_labels
+from larq_ssl.evaluation.accuracy import TOPS, check_labels
+from larq_ssl.evaluation.examples import Examples, check_test
 from larq_ssl.evaluation.features import Features
 from larq_ssl.evaluation.linear_settings import LinearPreset
 from larq_ssl.evaluation.linear_sweep import Sweep
@@ -22,7 +23,9 @@ class LinearResult:
             (from 1) and `learning_rate`; the same of each rate as `lr_<rate>/last/top1` etc., with
             `lr_<rate>/diverged` 0 or 1. With images held out `validation/last/top1` etc., the accuracies on
             those at the chosen rate. Rates are named as the preset has them, before they are scaled to the batch.
-        predictions: Int64 array `[test images]`: of the chosen rate after the last epoch.
+            Of images with several labels `map` and `map_eleven_points` in the place of `top1` and `top5`.
+        predictions: Int64 array `[test images]`: of the chosen rate after the last epoch. Of images with several labels
+            bools `[test images, classes]`.
         learning_rate: The chosen one.
     """
 
@@ -39,16 +42,26 @@ class Scores:
         sets: `test`, and `validation` if learning rate and best epoch are not to be chosen on the test images.
         dim: Length of the features.
         classes: Number of classes.
+        names: Of the classes, if an image has several of them; `None` if it has one.
     # Raises
         ValueError: If labels are missing or sizes disagree.
     """
 
-    def __init__(self, config: LinearPreset, sets: Mapping[str, Features | None], dim: int, classes: int) -> None:
+    def __init__(
+        self,
+        config: LinearPreset,
+        sets: Mapping[str, Features | Examples | None],
+        dim: int,
+        classes: int,
+        names: tuple[str, ...] | None = None,
+    ) -> None:
         self._config, self._sets = config, {}
         for name, part in sets.items():
             if part is not None:
-                check(name, part, dim, classes)
-                self._sets[name] = (inputs(part, config), tf.constant(part.labels))
+                check(name, part, dim, classes, names)
+                if isinstance(part, Examples):
+                    check_test(part.presence, part.names)
+                self._sets[name] = (inputs(part, config), wanted(part))
         self.history: dict[str, list[np.ndarray]] = {name: [] for name in self._sets}
 
     @property
@@ -65,34 +78,51 @@ class Scores:
         """After the last epoch."""
         reported = np.stack(self.history["test"])
         selected_on = np.stack(self.history.get("validation", reported))
-        metrics, chosen = _metrics(self._config, reported, selected_on, sweep.diverged)
+        metrics, chosen = _metrics(self._config, reported, selected_on, sweep.diverged, sweep.measures)
         if "validation" in self._sets:
-            metrics |= _of_chosen(selected_on[:, chosen], int(metrics["best/epoch"]))
+            metrics |= _of_chosen(selected_on[:, chosen], int(metrics["best/epoch"]), sweep.measures)
         predictions = sweep.predictions(self._sets["test"][0], chosen)
         return LinearResult(metrics, predictions, self._config.learning_rates[chosen])
 
 
-def check(name: str, part: Features, dim: int, classes: int) -> None:
-    """Refuses features without labels, or of another length."""
-    check_labels(name, part.labels, classes)
+def check(name: str, part: Features | Examples, dim: int, classes: int, names: tuple[str, ...] | None = None) -> None:
+    """Refuses features without labels, with those of other classes, or of another length; arguments as of `Scores`."""
+    if isinstance(part, Features) and names is None:
+        check_labels(name, part.labels, classes)
+    elif not isinstance(part, Examples) or part.names != names:
+        told = part.names if isinstance(part, Examples) else "one label per image"
+        raise ValueError(
+            f"`{name}` must have the labels of what is trained on, {names or 'one per image'}, got {told}."
+        )
     if part.features.shape[1] != dim:
         raise ValueError(
             f"`{name}` must have features of size {dim} like those that are trained on, got {part.features.shape[1]}."
         )
 
 
-def inputs(part: Features, config: LinearPreset) -> tf.Tensor:
+def inputs(part: Features | Examples, config: LinearPreset) -> tf.Tensor:
     """What the classifiers see of features."""
     return tf.constant(unit_rows(part.features) if config.normalise else part.features)
 
 
+def wanted(part: Features | Examples) -> tf.Tensor:
+    """What the classifiers are to say: int64 `[images]`, or of several labels float32 `[images, classes]`."""
+    if isinstance(part, Examples):
+        return tf.constant(part.presence, tf.float32)
+    return tf.constant(part.labels)
+
+
 def _metrics(
-    config: LinearPreset, reported: np.ndarray, selected_on: np.ndarray, diverged: np.ndarray
+    config: LinearPreset,
+    reported: np.ndarray,
+    selected_on: np.ndarray,
+    diverged: np.ndarray,
+    measures: tuple[str, str] = TOPS,
 ) -> tuple[dict[str, float], int]:
     """All metrics and the index of the chosen rate, from accuracies `[epochs, rates, 2]`."""
     reported = np.where(diverged[:, None], 0.0, reported)
     best = np.argmax(selected_on[..., 0], axis=0)
-    per_rate = [_of_rate(reported[:, rate], int(best[rate])) for rate in range(len(diverged))]
+    per_rate = [_of_rate(reported[:, rate], int(best[rate]), measures) for rate in range(len(diverged))]
     chosen = max(
         np.flatnonzero(~diverged),
         key=lambda rate: (
@@ -108,19 +138,20 @@ def _metrics(
     return {name: float(value) for name, value in metrics.items()}, int(chosen)
 
 
-def _of_rate(accuracies: np.ndarray, best: int) -> dict[str, float]:
+def _of_rate(accuracies: np.ndarray, best: int, measures: tuple[str, str]) -> dict[str, float]:
     """Metrics of a rate from its `[epochs, 2]`; `best` counts from 0."""
-    return {**_epochs(accuracies, {"last": -1, "best": best}), "best/epoch": best + 1.0}
+    return {**_epochs(accuracies, {"last": -1, "best": best}, measures), "best/epoch": best + 1.0}
 
 
-def _of_chosen(held_out: np.ndarray, best_epoch: int) -> dict[str, float]:
+def _of_chosen(held_out: np.ndarray, best_epoch: int, measures: tuple[str, str]) -> dict[str, float]:
     """Metrics of images held out, from accuracies `[epochs, 2]` at the chosen rate; `best_epoch` counts from 1."""
-    told = _epochs(held_out, {"last": -1, "best": best_epoch - 1})
+    told = _epochs(held_out, {"last": -1, "best": best_epoch - 1}, measures)
     return {f"validation/{name}": value for name, value in told.items()}
 
 
-def _epochs(accuracies: np.ndarray, epochs: Mapping[str, int]) -> dict[str, float]:
-    tops: Sequence[tuple[int, int]] = ((0, 1), (1, 5))
+def _epochs(accuracies: np.ndarray, epochs: Mapping[str, int], measures: tuple[str, str]) -> dict[str, float]:
     return {
-        f"{name}/top{top}": float(accuracies[epoch, column]) for name, epoch in epochs.items() for column, top in tops
+        f"{name}/{measure}": float(accuracies[epoch, column])
+        for name, epoch in epochs.items()
+        for column, measure in enumerate(measures)
     }

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 
-from larq_ssl.evaluation.accuracy import label_ranks
+from larq_ssl.evaluation.accuracy import TOPS, label_ranks
 from larq_ssl.evaluation.linear_settings import LinearPreset
 
 # Images whose logits are held at once in evaluation.
@@ -30,6 +30,9 @@ class Sweep:
         classes: Number of classes.
         seed: Of the kernel.
     """
+
+    measures: tuple[str, str] = TOPS
+    """Names of what `accuracies` gives; the first decides."""
 
     def __init__(self, config: LinearPreset, dim: int, classes: int, seed: int) -> None:
         self._config, self._classes = config, classes
@@ -80,10 +83,7 @@ class Sweep:
             )
 
     def _step(self, inputs: tf.Tensor, labels: tf.Tensor, rates: tf.Tensor) -> None:
-        targets = tf.one_hot(labels, self._classes)[:, None]
-        # Derived by hand: a tape would differentiate the sum over rates, and one NaN would reach them all.
-        delta = (tf.nn.softmax(self._logits(inputs)) - targets) / tf.cast(tf.size(labels), tf.float32)
-        delta = tf.reshape(delta, [-1, self._rates * self._classes])
+        delta = tf.reshape(self._slope(self._logits(inputs), labels), [-1, self._rates * self._classes])
         by_class = tf.repeat(rates, self._classes)
         gradients = [tf.matmul(inputs, delta, transpose_a=True), tf.reduce_sum(delta, axis=0)]
         for variable, velocity, gradient in zip((self.kernel, self.bias), self._velocities, gradients, strict=True):
@@ -93,6 +93,14 @@ class Sweep:
             if self._config.optimizer == "nesterov":
                 moved = gradient + self._config.momentum * moved
             variable.assign_sub(by_class * moved)
+
+    def _slope(self, logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        """Derivative of the mean loss of each rate by the logits, `[images, rates, classes]`.
+
+        By hand: a tape would differentiate the sum over rates, and one NaN would reach them all.
+        """
+        targets = tf.one_hot(labels, self._classes)[:, None]
+        return (tf.nn.softmax(logits) - targets) / tf.cast(tf.size(labels), tf.float32)
 
     def _adapted(self, variable: tf.Variable, gradient: tf.Tensor) -> tf.Tensor:
         """The gradient with decay, and with LARS of a length that the weights decide."""
