@@ -3,8 +3,16 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-ACCURACIES = ("last/top1", "last/top5", "best/top1", "best/top5")
-"""What is reported of each run: after its last epoch and after the one that was best on the images held out."""
+from larq_ssl.evaluation.accuracy import TOPS
+
+
+def accuracies(measures: Sequence[str] = TOPS) -> tuple[str, ...]:
+    """What is reported of each run: after its last epoch and after the one that was best on the images held out.
+
+    # Arguments
+        measures: `accuracy.TOPS`, or of images with several labels each `average_precision.PRECISIONS`.
+    """
+    return tuple(f"{when}/{measure}" for when in ("last", "best") for measure in measures)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,7 +21,7 @@ class Outcome:
 
     # Arguments
         name: Of the run.
-        metrics: `ACCURACIES` and `best/epoch`; `None` if the run diverged.
+        metrics: `accuracies` and `best/epoch`; `None` if the run diverged.
         hours: Of training.
     """
 
@@ -22,11 +30,14 @@ class Outcome:
     hours: float = 0.0
 
 
-def choose(outcomes: Sequence[Outcome]) -> Outcome:
+def choose(outcomes: Sequence[Outcome], measures: Sequence[str] = TOPS) -> Outcome:
     """The run with the highest top-1 after its last epoch, then after its best one, then the first.
 
     Of what is chosen on the images that it is reported on, as the papers do, a little is luck: the more runs, the more.
 
+    # Arguments
+        outcomes: Of all runs.
+        measures: See `accuracies`; the first is what has to be high.
     # Raises
         ValueError: If there is none, or all diverged.
     """
@@ -34,23 +45,25 @@ def choose(outcomes: Sequence[Outcome]) -> Outcome:
     if not finished:
         names = ", ".join(outcome.name for outcome in outcomes)
         raise ValueError(f"All runs of the sweep diverged ({names}): smaller learning rates are needed.")
-    return max(finished, key=lambda outcome: _rank(outcome.metrics or {}))
+    return max(finished, key=lambda outcome: _rank(outcome.metrics or {}, measures[0]))
 
 
-def _rank(metrics: Mapping[str, float]) -> tuple[float, float]:
-    return metrics["last/top1"], metrics["best/top1"]
+def _rank(metrics: Mapping[str, float], measure: str) -> tuple[float, float]:
+    return metrics[f"last/{measure}"], metrics[f"best/{measure}"]
 
 
-def sweep_metrics(outcomes: Sequence[Outcome]) -> dict[str, float]:
+def sweep_metrics(outcomes: Sequence[Outcome], measures: Sequence[str] = TOPS) -> dict[str, float]:
     """The numbers of the run that is chosen, and those of each as `<run>/last/top1` etc., with `<run>/diverged` 0 or 1.
 
     Where there is only one run, its numbers are not repeated.
 
+    # Arguments
+        outcomes, measures: See `choose`.
     # Raises
         ValueError: If all runs diverged.
     """
-    reported = (*ACCURACIES, "best/epoch")
-    chosen = choose(outcomes).metrics or {}
+    reported = (*accuracies(measures), "best/epoch")
+    chosen = choose(outcomes, measures).metrics or {}
     metrics = {name: float(chosen[name]) for name in reported}
     for outcome in outcomes if len(outcomes) > 1 else ():
         if outcome.metrics is not None:

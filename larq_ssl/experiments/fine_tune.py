@@ -1,7 +1,8 @@
 """Fine-tuning with few labels: `python -m larq_ssl.experiments.fine_tune --run=<run folder> --label_fraction=0.01`.
 
 The whole network of a pre-trained run is trained, from `--head_layer` of its projection head on; with
-`--freeze_encoder` what comes after the encoder alone. `semi_supervised` runs the sweeps of published protocols.
+`--freeze_encoder` what comes after the encoder alone. `semi_supervised` runs the sweeps of published protocols. Images
+with several labels each (`--dataset=voc_folder`) get a sigmoid per class, and are validated by mAP.
 """
 
 import functools
@@ -54,7 +55,7 @@ _FREEZE = flags.DEFINE_bool(
 _RANDOM = flags.DEFINE_bool(
     "random", False, "Begin with random weights (BatchNorm calibrated) in the encoder and the head: the baseline."
 )
-_SMOOTHING = flags.DEFINE_float("label_smoothing", 0.0, "Share of the target that all classes have alike.", 0, 0.99)
+flags.DEFINE_float("label_smoothing", 0.0, "Share of the target that all classes have alike.", 0, 0.99)
 
 FLAGS.set_default("views", "crop_flip")
 FLAGS.set_default("sync_batch_norm", True)
@@ -162,8 +163,14 @@ def starting_point(folder: pathlib.Path, head: pathlib.Path | None) -> tuple[Enc
     return source, None if source_head is None else build_head(source_head.spec)
 
 
-def build(source: Encoder, source_head: tf.keras.Sequential | None, classes: int) -> Supervised:
-    """The method as the flags describe it, from the weights of these networks."""
+def build(source: Encoder, source_head: tf.keras.Sequential | None, classes: int, several: bool = False) -> Supervised:
+    """The method as the flags describe it, from the weights of these networks.
+
+    # Arguments
+        source, source_head: Where the weights are from.
+        classes: How many there are.
+        several: Whether an image has several of them.
+    """
     spec = source.spec
     student = models.build(
         spec.name,
@@ -183,27 +190,26 @@ def build(source: Encoder, source_head: tf.keras.Sequential | None, classes: int
         common.say(f"student_head starts from {where}: {FLAGS.head_layer} of its layers.")
     dim = student.feature_dim if kept is None else int(kept.output_shape[-1])
     classifier = classification.classifier(dim, classes)
-    arguments = classification.arguments()
-    return Supervised(student, classifier, kept, _SMOOTHING.value, **arguments, train_student=not _FREEZE.value)
+    return classification.method(student, classifier, kept, not _FREEZE.value, several)
 
 
 def prepare(folder: pathlib.Path, run: RunFolder) -> training.Job:
     """Finds the head and loads the images."""
     head = kept_head(folder)
-    images = classification.load()
+    images = classification.load(several=True)
     inputs = {"pre-trained": encoder_hash(load_encoder(folder)), **images.inputs}
     if head is not None:
         inputs["pre-trained head"] = teachers.fingerprint(head / "weights.npz")[:16]
     source = starting_point(folder, head)
     return training.Job(
         images.data,
-        lambda: build(*source, images.classes),
+        lambda: build(*source, images.classes, images.several),
         ("loss", "accuracy", "embedding_std"),
         evaluations=classification.validation(),
         inputs=inputs,
         licences=(teachers.licence(folder, "Pre-trained network"),),
         files=images.files,
-        summary=classification.summary("fine_tune", _PRESET.value),
+        summary=classification.summary("fine_tune", _PRESET.value, images.measures),
     )
 
 

@@ -1,6 +1,7 @@
 """Supervised training: `python -m larq_ssl.experiments.supervised`. A float network by default; `--stage=1|2`: binary.
 
-With `--teacher`, ReActNet's recipe: no label is used, the classifier follows the probabilities of a classifier.
+With `--teacher`, ReActNet's recipe: no label is used, the classifier follows the probabilities of a classifier. Images
+with several labels each (`--dataset=voc_folder`) get a sigmoid per class, and are validated by mAP.
 """
 
 import functools
@@ -40,7 +41,7 @@ FLAGS.set_default("epochs", 90)
 FLAGS.set_default("knn_every", 0)
 
 
-def teacher_of(before: RunFolder | None, classes: int) -> ClassifyingTeacher | None:
+def teacher_of(before: RunFolder | None, images: classification.Labelled) -> ClassifyingTeacher | None:
     """The teacher of `--teacher`, or else that of stage 1.
 
     # Raises
@@ -54,17 +55,24 @@ def teacher_of(before: RunFolder | None, classes: int) -> ClassifyingTeacher | N
         return None
     if _SMOOTHING.value:
         raise ValueError(f"--label_smoothing={_SMOOTHING.value} has no meaning with --teacher: no labels are used.")
-    teacher = classifying_teachers.find(name, classes)
+    if images.several:
+        raise ValueError(
+            f"--teacher={name} chooses one class per image, and those of {FLAGS.dataset} have several labels: train "
+            "without a teacher."
+        )
+    teacher = classifying_teachers.find(name, images.classes)
     teachers.refuse_another(before, teacher.encoder, teacher.inputs())
     return teacher
 
 
-def build(classes: int, before: RunFolder | None, teacher: ClassifyingTeacher | None, cached: bool) -> Supervised:
-    """The method as the flags describe it."""
+def build(
+    classes: int, before: RunFolder | None, teacher: ClassifyingTeacher | None, cached: bool, several: bool = False
+) -> Supervised:
+    """The method as the flags describe it, of classes of which an image has one or several."""
     student = stages.student(before)
     classifier = classification.classifier(student.feature_dim, classes)
     if teacher is None:
-        return Supervised(student, classifier, label_smoothing=_SMOOTHING.value, **classification.arguments())
+        return classification.method(student, classifier, several=several)
     networks = {} if cached else teacher.networks()
     return Distill(student, classifier, **networks, temperature=FLAGS.temperature or 1.0, **classification.arguments())
 
@@ -72,8 +80,8 @@ def build(classes: int, before: RunFolder | None, teacher: ClassifyingTeacher | 
 def prepare(run: RunFolder) -> training.Job:
     """Checks the flags, finds teacher and stage 1, and loads the images."""
     before = stages.stage1_run(run)
-    images = classification.load()
-    teacher = teacher_of(before, images.classes)
+    images = classification.load(several=True)
+    teacher = teacher_of(before, images)
     evaluations = classification.validation()
     data, files = classifying_teachers.with_targets(run, images.data, teacher)
     if before is not None:
@@ -81,7 +89,7 @@ def prepare(run: RunFolder) -> training.Job:
         images.warn_of_others(before)
 
     def make() -> Supervised:
-        method = build(images.classes, before, teacher, data.targets is not None)
+        method = build(images.classes, before, teacher, data.targets is not None, images.several)
         if before is not None:
             stages.inherit(method, before)
         return method
@@ -98,7 +106,7 @@ def prepare(run: RunFolder) -> training.Job:
         },
         licences=() if teacher is None else (teachers.licence(teacher.encoder),),
         files={**images.files, **files},
-        summary=classification.summary("supervised", "labels" if teacher is None else "teacher"),
+        summary=classification.summary("supervised", "labels" if teacher is None else "teacher", images.measures),
     )
 
 

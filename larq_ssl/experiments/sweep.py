@@ -11,6 +11,7 @@ from absl import flags
 
 from larq_ssl.data.label_subsets import LabelSubset
 from larq_ssl.evaluation import fine_tuning
+from larq_ssl.evaluation.accuracy import TOPS
 from larq_ssl.experiments import common
 from larq_ssl.experiments.probed import Probed
 from larq_ssl.experiments.run_folder import RunFolder
@@ -40,6 +41,7 @@ class Sweep:
         labels: Which images have a label, `None` for all of them.
         fingerprints: Of the images.
         folder: Of the sweep.
+        measures: What is reported of its runs, by the first of which one is chosen.
     """
 
     protocol: str
@@ -50,6 +52,7 @@ class Sweep:
     labels: LabelSubset | None
     fingerprints: Mapping[str, str]
     folder: pathlib.Path
+    measures: tuple[str, str] = TOPS
 
     @property
     def trials(self) -> dict[str, fine_tuning.FineTuning]:

@@ -10,15 +10,19 @@ import pathlib
 from collections.abc import Collection, Sequence
 from typing import Any
 
+from larq_ssl.evaluation.accuracy import TOPS
+from larq_ssl.evaluation.average_precision import PRECISIONS
 from larq_ssl.evaluation.results import FILE_NAME, named, read_results, write_results
-from larq_ssl.evaluation.sweeps import ACCURACIES, Outcome, choose, sweep_metrics
+from larq_ssl.evaluation.sweeps import Outcome, accuracies, choose, sweep_metrics
 from larq_ssl.experiments import common
 from larq_ssl.experiments.study_runs import training_hours
 from larq_ssl.experiments.study_table import markdown
 from larq_ssl.experiments.sweep import Sweep
 from larq_ssl.files import write_json, write_whole
 
-_REPORTED = (*ACCURACIES, "best/epoch")
+_TOLD = (*accuracies(TOPS), *accuracies(PRECISIONS))
+_TITLES = {"top1": "top-1", "top5": "top-5", "map": "mAP", "map_eleven_points": "mAP at 11 points"}
+_CHOSEN_BY = {"top1": "top-1", "map": "mean average precision"}
 
 
 def run_sweep(sweep: Sweep) -> int:
@@ -44,7 +48,7 @@ def run_sweep(sweep: Sweep) -> int:
 def tell(folder: pathlib.Path, left_out: Collection[str] = ()) -> None:
     """Shows the accuracies of a result, but for those of some of its parts."""
     for metric, value in read_results(folder).metrics.items():
-        if metric.endswith(ACCURACIES) and not set(metric.split("/")) & set(left_out):
+        if metric.endswith(_TOLD) and not set(metric.split("/")) & set(left_out):
             common.say(f"{metric}: {value:.4f}")
 
 
@@ -97,38 +101,40 @@ def outcomes(sweep: Sweep) -> list[Outcome]:
         run = sweep.run(name)
         if run.finished:
             metrics = {metric.split("/", 3)[-1]: value for metric, value in run.results()["metrics"].items()}
-            accuracies = {metric: metrics[metric] for metric in _REPORTED}
-            found.append(Outcome(name, accuracies, training_hours(run)))
+            told = {metric: metrics[metric] for metric in (*accuracies(sweep.measures), "best/epoch")}
+            found.append(Outcome(name, told, training_hours(run)))
     return sorted(found, key=lambda outcome: list(sweep.trials).index(outcome.name))
 
 
 def table(sweep: Sweep) -> str:
     """One line per run, as Markdown, accuracies in percent; the one that is chosen is marked."""
+    shown = accuracies(sweep.measures)
     known = {outcome.name: outcome for outcome in outcomes(sweep)}
     finished = [outcome for outcome in known.values() if outcome.metrics is not None]
-    chosen = choose(finished).name if finished else None
-    lines = [["run", "last top-1", "last top-5", "best top-1", "best top-5", "best epoch", "hours of training"]]
+    chosen = choose(finished, sweep.measures).name if finished else None
+    titles = [f"{when} {_TITLES[measure]}" for when, measure in (metric.split("/") for metric in shown)]
+    lines = [["run", *titles, "best epoch", "hours of training"]]
     for name in sweep.trials:
         outcome = known.get(name)
         if outcome is None or outcome.metrics is None:
             lines.append([name, *["unfinished" if outcome is None else "diverged"] * 6])
             continue
-        accuracies = [f"{100 * outcome.metrics[metric]:.2f}" for metric in ACCURACIES]
+        percents = [f"{100 * outcome.metrics[metric]:.2f}" for metric in shown]
         epoch, hours = f"{outcome.metrics['best/epoch']:.0f}", f"{outcome.hours:.2f}"
-        lines.append([f"{name} (chosen)" if name == chosen else name, *accuracies, epoch, hours])
+        lines.append([f"{name} (chosen)" if name == chosen else name, *percents, epoch, hours])
     return markdown(lines)
 
 
 def _write(sweep: Sweep) -> None:
     """Writes `results.json`, which ends the sweep."""
     known = outcomes(sweep)
-    metrics = sweep_metrics(known)
+    metrics = sweep_metrics(known, sweep.measures)
     if sweep.setting is not None:
         metrics = {f"{sweep.setting}/{name}": value for name, value in metrics.items()}
     settings = {
         **sweep.description(),
-        "chosen": choose(known).name,
-        "chosen_on": "top-1 of the images that are reported on, after the last epoch",
+        "chosen": choose(known, sweep.measures).name,
+        "chosen_on": f"{_CHOSEN_BY[sweep.measures[0]]} of the images that are reported on, after the last epoch",
         "hours": {outcome.name: outcome.hours for outcome in known},
         "commands": {name: sweep.command(name) for name in sweep.trials},
     }

@@ -31,6 +31,8 @@ FLAGS = flags.FLAGS
 _PATCHES = "patches.png"
 _SHEET_IMAGES = 8
 _LICENCES = {"digits": "Optical Recognition of Handwritten Digits, UCI Machine Learning Repository, CC BY 4.0"}
+_HEADLINES = {"knn": "kNN", "val_top1": "top-1", "val_map": "mAP"}
+"""What a run that ends says of its last row."""
 _EPOCH_COSINES = {"epoch_cosine": 0, "epoch_cosine_from_1": 1}
 """Offsets of `schedules.EpochCosine`."""
 _UNKNOWN_LICENCE = "whose licence is not known here: see where they come from"
@@ -296,7 +298,7 @@ def _finish(run: RunFolder, job: Job, method: SelfSupervisedModel, seconds: floa
         "encoders": {name: model_folder.encoder_hash(encoder) for name, encoder in method.encoders.items()},
     }
     write_json(run.results_file, results)
-    shown = {title: rows[-1].get(name) for name, title in (("knn", "kNN"), ("val_top1", "top-1"))}
+    shown = {title: rows[-1].get(name) for name, title in _HEADLINES.items()}
     accuracies = "".join(f"; {title} {value:.1%}" for title, value in shown.items() if value is not None)
     common.say(f"{run.path}: finished after {results['epochs']} epochs{accuracies}. Pictures: {', '.join(drawn)}.")
     logging.flush()

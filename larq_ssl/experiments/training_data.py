@@ -20,7 +20,8 @@ class Data:
     """The images of a run and how they become batches.
 
     # Attributes
-        targets: What a teacher says of each image `[images, classes]`, to come with the batches.
+        targets: What a teacher says of each image, or of several labels which it has, `[images, classes]`, to come with
+            the batches.
     """
 
     train: ImageDataset

@@ -24,7 +24,9 @@ Paths are among them because folders move: what lies there is compared by finger
 _PATHS = ("data_dir", "encoder_dir", "label_list", "labels", "run", "stage1", "teacher")
 
 flags.DEFINE_string(
-    "dataset", "digits", "Images: digits (bundled), folder, imagenet100 (of TFDS), or the name of a TFDS data set."
+    "dataset",
+    "digits",
+    "Images: digits (bundled), folder, voc_folder, imagenet100 (of TFDS), or the name of a TFDS data set.",
 )
 flags.DEFINE_string("data_dir", None, "Where the data set lies: the folder of images, or TFDS's data_dir.")
 flags.DEFINE_string("classes_list", None, "Take only images of these classes: imagenet100, or a file with their names.")

@@ -4,14 +4,17 @@ By a published protocol: linear evaluation (`--protocol=bssl`, `s2bnn_linear`, `
 (`s2bnn_transfer`). Linear evaluation is on features that are extracted once; with `--with_flags=--augmented`, and in a
 folder of its own, on new views in each epoch, as published. `--dataset` is one of the data sets of their tables
 (`larq_ssl.evaluation.transfer.DATA`), or any other one. What TensorFlow Datasets has not, and any of them if
-`--data_dir` holds a folder `train`, is read from folders of images.
+`--data_dir` holds a folder `train` (of VOC2007: `JPEGImages`), is read from folders of images. Images with several
+labels each (`voc/2007`, `voc_folder`) are learned with a sigmoid per class, and measured by mAP.
 """
 
 import pathlib
 
 from absl import flags
 
+from larq_ssl.data.multi_label import MultiLabelDataset, output_count
 from larq_ssl.evaluation import fine_tuning, linear
+from larq_ssl.evaluation.examples import check_test, measures_of
 from larq_ssl.evaluation.results import FILE_NAME, named, read_results, write_results
 from larq_ssl.evaluation.transfer import DATA, PROTOCOLS, TransferProtocol
 from larq_ssl.experiments import common, probed, sweep, sweep_runs
@@ -24,26 +27,24 @@ for module in (probed, sweep):
 
 _PROTOCOL = flags.DEFINE_enum("protocol", "bssl", list(PROTOCOLS), "Whose, and so whether the encoder is trained, too.")
 
+_FOLDERS = {"folder": "train", "voc_folder": "JPEGImages"}
+"""What a folder of images has, by the name of the data set that reads it."""
+
 
 def images(protocol: TransferProtocol) -> Probed:
     """The encoder, and the images of `--dataset` wherever they lie.
 
     # Raises
-        ValueError: If they lie nowhere, or have several labels each.
+        ValueError: If they lie nowhere.
     """
     name = FLAGS.dataset
     if name is None:
         raise ValueError(f"--dataset is missing: one of {', '.join(DATA)}, or any other data set.")
-    if name.startswith("voc"):
-        raise ValueError(
-            f"--dataset={name}: an image of VOC has several labels, to which this command does not fine-tune; the SVMs "
-            "of larq_ssl.experiments.svm do with them."
-        )
     data = DATA.get(name)
     if data is None:
         return probed.probed()
-    if FLAGS.data_dir is not None and (pathlib.Path(FLAGS.data_dir) / "train").is_dir():
-        return probed.probed("folder", FLAGS.data_dir, name, protocol.image_size)
+    if FLAGS.data_dir is not None and (pathlib.Path(FLAGS.data_dir) / _FOLDERS[data.folder]).is_dir():
+        return probed.probed(data.folder, FLAGS.data_dir, name, protocol.image_size)
     if data.tfds is None:
         raise ValueError(
             f"--dataset={name}: TensorFlow Datasets has no {data.title}; give --data_dir, a folder that holds train/ "
@@ -66,7 +67,9 @@ def remark(protocol: TransferProtocol, start: Probed, classes: int) -> None:
 def fine_tune(protocol: TransferProtocol, preset: str, start: Probed) -> int:
     """Fine-tunes with all labels."""
     train, test = start.load("train"), start.load("val")
-    remark(protocol, start, train.class_count())
+    remark(protocol, start, output_count(train))
+    if isinstance(test, MultiLabelDataset):
+        check_test(test.presence, test.object_names)
     runs = fine_tuning.sweep(preset, 1.0, FLAGS.batch_size, start.larger)
     plan = Sweep(
         protocol="transfer",
@@ -77,6 +80,7 @@ def fine_tune(protocol: TransferProtocol, preset: str, start: Probed) -> int:
         labels=None,
         fingerprints={"data": train.fingerprint, "test": test.fingerprint},
         folder=start.place("transfer", protocol.name),
+        measures=measures_of(train),
     )
     return sweep_runs.run_sweep(plan)
 
@@ -104,7 +108,7 @@ def evaluate_linear(protocol: TransferProtocol, preset: str, start: Probed) -> i
     # Beside the result of this command, where the features of the encoder are kept for all probes.
     folder = place.with_name(f"{place.name}-linear")
     command = linear_command(protocol, preset, start, folder)
-    remark(protocol, start, start.load("train").class_count())
+    remark(protocol, start, output_count(start.load("train")))
     code = common.run_command(command[0], command[1:])
     if code:
         raise ValueError(f"The linear evaluation on {start.name} ended with exit code {code}.")

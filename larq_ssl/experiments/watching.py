@@ -65,7 +65,7 @@ def watchers(
         callbacks.Estimate(data.total_steps, FLAGS.batch_size, common.say),
         callbacks.MetricsFile(run.metrics_file),
         callbacks.TensorBoard(run.tensorboard),
-        callbacks.ProgressBar([*shown, "embedding_rank", "alignment", "uniformity", "knn", "val_top1"]),
+        callbacks.ProgressBar([*shown, "embedding_rank", "alignment", "uniformity", "knn", "val_top1", "val_map"]),
     ]
 
 

@@ -14,15 +14,15 @@ ONLINE = "while_training/knn"
 # Of a protocol's many numbers those that stand in the table: all that fit the first pattern that fits any. Of other
 # protocols all that end in one of `_ACCURACIES`, but those of single learning rates and of images held out.
 _HEADLINES: dict[str, tuple[str, ...]] = {
-    "linear": ("(augmented/)?last/top1", "(augmented/)?best/top1"),
+    "linear": ("(augmented/)?last/top1", "(augmented/)?best/top1", "(augmented/)?last/map"),
     "knn": ("20/top1", "10/top1", "200/top1", r"\d+/top1"),
     "retrieval": ("leave_one_out/recall_at_1", "gallery/recall_at_1"),
     "robustness": ("corrupted/mean/knn_top1", "corrupted/mean/linear_top1"),
     "semi_supervised": ("(.+percent/)?last/top1", "[^/]+/last/top1"),
-    "transfer": ("(augmented/)?last/top1",),
+    "transfer": ("(augmented/)?last/top1", "(augmented/)?last/map"),
     "svm_low_shot": ("(1|96)/map", r"\d+/map"),
-    "supervised": ("last/top1",),
-    "fine_tune": ("last/top1",),
+    "supervised": ("last/top1", "last/map"),
+    "fine_tune": ("last/top1", "last/map"),
     "distill": ("last/top1",),
 }
 _ACCURACIES = ("top1", "map", "mean_ap", "recall_at_1", "accuracy")

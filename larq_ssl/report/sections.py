@@ -16,6 +16,7 @@ _MAX_CURVES = len(COLOURS)
 _CURVES = {
     "knn": ("kNN accuracy", True, False),
     "val_top1": ("accuracy on images held out", True, False),
+    "val_map": ("mean average precision on images held out", True, False),
     "embedding_rank": ("rank of the features (RankMe)", False, False),
     "embedding_std": ("spread of the embedding (0: collapsed)", False, False),
     "loss": ("loss, different for each method", False, True),

@@ -2,7 +2,7 @@
 
 import pytest
 
-from larq_ssl.evaluation.sweeps import Outcome, choose, sweep_metrics
+from larq_ssl.evaluation.sweeps import Outcome, accuracies, choose, sweep_metrics
 
 
 def outcome(name: str, last: float, best: float = 0.9, epoch: float = 2.0) -> Outcome:
@@ -28,6 +28,21 @@ def test_all_runs_are_reported_beside_the_chosen_one():
     assert [metrics[f"{name}/diverged"] for name in "abc"] == [0, 0, 1]
     assert "c/last/top1" not in metrics
     assert "loss" not in "".join(metrics)
+
+
+def test_of_several_labels_the_mean_average_precision_decides():
+    measures = ("map", "map_eleven_points")
+    reported = ("last/map", "last/map_eleven_points", "best/map", "best/map_eleven_points")
+    assert accuracies(measures) == reported
+    assert accuracies() == ("last/top1", "last/top5", "best/top1", "best/top5")
+    runs = [
+        Outcome(name, dict(zip(reported, numbers, strict=True)) | {"best/epoch": 3.0})
+        for name, numbers in (("a", (0.5, 0.9, 0.8, 0.9)), ("b", (0.6, 0.1, 0.7, 0.1)), ("c", (0.6, 0.2, 0.65, 0.2)))
+    ]
+    assert choose(runs, measures).name == "b"
+    metrics = sweep_metrics(runs, measures)
+    assert {name: metrics[name] for name in reported} == dict(zip(reported, (0.6, 0.1, 0.7, 0.1), strict=True))
+    assert (metrics["a/last/map"], metrics["c/best/epoch"], metrics["c/diverged"]) == (0.5, 3.0, 0)
 
 
 def test_one_run_is_not_reported_twice():

@@ -15,11 +15,15 @@ def test_tfds_has_what_is_said_to_be_there_and_not_the_others():
     builders = tfds.list_builders(with_community_datasets=False)
     assert {name: data.tfds for name, data in DATA.items()} == {
         **{"cifar10": "cifar10", "cifar100": "cifar100", "cub200": "caltech_birds2011", "birdsnap": None},
-        **{"places205": None, "inat2018": "i_naturalist2018"},
+        **{"places205": None, "voc/2007": "voc/2007", "inat2018": "i_naturalist2018"},
     }
     for data in DATA.values():
         # A data set that TFDS takes up one day should be read from there.
-        assert data.tfds in builders if data.tfds else not [name for name in builders if data.name in name]
+        assert (
+            data.tfds.partition("/")[0] in builders
+            if data.tfds
+            else not [name for name in builders if data.name in name]
+        )
 
 
 def test_numbers_of_classes_are_those_of_tfds():
@@ -28,6 +32,9 @@ def test_numbers_of_classes_are_those_of_tfds():
     for name in ("cifar10", "cifar100", "cub200"):
         info = tfds.builder_cls(DATA[name].tfds)(data_dir="nowhere").info
         assert info.features["label"].num_classes == DATA[name].classes
+    assert {name for name, data in DATA.items() if data.folder == "voc_folder"} == {"voc/2007"}
+    voc = tfds.builder_cls("voc")(config="2007", data_dir="nowhere").info
+    assert voc.features["labels"].feature.num_classes == DATA["voc/2007"].classes
     assert [DATA[name].classes for name in ("birdsnap", "places205", "inat2018")] == [500, 205, 8142]
 
 
@@ -48,12 +55,13 @@ def test_each_data_set_is_measured_as_published():
     told = {name: [protocol.linear_preset(data) for data in protocol.data] for name, protocol in PROTOCOLS.items()}
     assert told == {
         "bssl": [*["bssl"] * 4, "places205"],
-        "s2bnn_transfer": [None] * 4,
+        "s2bnn_transfer": [None] * 5,
         "s2bnn_linear": ["s2bnn"] * 4,
         "msbreg": ["msbreg_transfer"] * 2,
     }
     assert PROTOCOLS["bssl"].data == (*OBJECTS, "places205")
-    assert PROTOCOLS["s2bnn_transfer"].data == PROTOCOLS["s2bnn_linear"].data == OBJECTS
+    assert PROTOCOLS["s2bnn_linear"].data == OBJECTS
+    assert PROTOCOLS["s2bnn_transfer"].data == (*OBJECTS, "voc/2007")
     assert PROTOCOLS["s2bnn_transfer"].fine_tuning == "s2bnn_transfer"
     assert PROTOCOLS["msbreg"].epochs == {"places205": 28, "inat2018": 84}
 

@@ -125,11 +125,16 @@ def test_a_column_for_each_protocol_not_for_each_number(tmp_path):
     knn = {f"knn/dino/digits/{k}/top{top}": 0.5 for k in (10, 20, 100) for top in (1, 5)}
     rates = {f"linear/bssl/digits/{at}/top1": 0.6 for at in ("lr_0.1/last", "last", "best", "validation/last")}
     unknown = {"svm/bssl/voc2007/full/map": 0.7, "svm/bssl/voc2007/full/cost/cat": 2.0, "svm/x/digits/lr_1/map": 0.1}
-    for tag, metrics in (("a", knn), ("b", rates), ("c", unknown)):
+    several = {f"transfer/s2bnn_linear/voc_2007/{at}/map": 0.8 for at in ("lr_0.1/last", "last", "best")}
+    several |= {f"linear/s2bnn/voc_2007/last/{name}": 0.8 for name in ("map", "map_eleven_points")}
+    for tag, metrics in (("a", knn), ("b", rates), ("c", unknown), ("d", several)):
         write_probe(path, tag, metrics)
     shown = [column.name for column in columns(lines(collect([path])))]
     assert shown[-1] == "while_training/knn/digits/last/top1"
-    assert set(shown[:-1]) == {"knn/dino/digits/20/top1", "linear/bssl/digits/last/top1", "svm/bssl/voc2007/full/map"}
+    assert set(shown[:-1]) == {
+        *("knn/dino/digits/20/top1", "linear/bssl/digits/last/top1", "svm/bssl/voc2007/full/map"),
+        *("transfer/s2bnn_linear/voc_2007/last/map", "linear/s2bnn/voc_2007/last/map"),
+    }
 
 
 def test_nothing_is_written_into_a_run(tmp_path):
