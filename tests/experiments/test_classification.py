@@ -60,6 +60,6 @@ def test_flags_reach_the_method(commands, command, teacher, typed, expected):
 def test_flags_reach_fine_tuning(commands, tmp_path):
     save_encoder(models.build("resnet_18", None, "none", "cifar", 0.125), tmp_path / "encoder")
     typed = ["--label_smoothing=0.1", "--lr=0.2", "--classifier_lr=1", "--optimizer=lars_simclr", "--weight_decay=0.3"]
-    method = f"experiment.build(experiment.pathlib.Path('{tmp_path / 'encoder'}'), None, 10)"
+    method = f"experiment.build(experiment.load_encoder('{tmp_path / 'encoder'}'), None, 10)"
     expected = {"label_smoothing": 0.1, "classifier_rate": 5.0, "classifier_decay": 0.3}
     assert built(commands, "fine_tune", method, typed) == expected

@@ -40,7 +40,7 @@ DEFAULTS = {
     },
     Supervised: {
         **{"student_head": None, "label_smoothing": 0.0, "classifier_rate": 1.0, "classifier_decay": 0.0},
-        **{"gradient_clip": None, "accumulate": 1},
+        **{"gradient_clip": None, "accumulate": 1, "train_student": True},
     },
     MultiLabel: {
         **{"student_head": None, "classifier_rate": 1.0, "classifier_decay": 0.0, "gradient_clip": None},
