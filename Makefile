@@ -50,7 +50,7 @@ format: $(STAMP) ## formats and mends what ruff can mend
 	$(PYTHON_IN_VENV) -m ruff check --fix $(SOURCES)
 
 lock: ## requirements.lock anew (needs uv; LOCK_ARGS=--upgrade moves every version)
-	uv pip compile --quiet --universal --python-version 3.10 --extra test $(LOCK_ARGS) \
+	uv pip compile --quiet --universal --python-version 3.10 --extra export --extra test $(LOCK_ARGS) \
 		--custom-compile-command "make lock" setup.cfg -o requirements.lock
 
 clean: ## removes .venv, caches and builds; never runs/
