@@ -58,8 +58,9 @@ class RPReLU(tf.keras.layers.Layer):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """The activation, in the dtype of `inputs`."""
         shifted = tf.nn.bias_add(inputs, self.bias_in)
-        # TFLite recognises these two terms as its PRELU.
-        activated = tf.nn.relu(shifted) - self.slope * tf.nn.relu(-shifted)
+        # TFLite's converters recognise these two terms as its PRELU, of which the slope of a map has three axes.
+        slope = tf.reshape(self.slope, [1] * (shifted.shape.rank - 2) + [-1])
+        activated = tf.nn.relu(shifted) + -slope * tf.nn.relu(-shifted)
         return tf.nn.bias_add(activated, self.bias_out)
 
 
