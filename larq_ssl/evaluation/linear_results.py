@@ -12,6 +12,7 @@ from larq_ssl.evaluation.features import Features
 from larq_ssl.evaluation.linear_settings import LinearPreset
 from larq_ssl.evaluation.linear_sweep import Sweep
 from larq_ssl.evaluation.normalise import unit_rows
+from larq_ssl.heads import linear_classifier
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +28,22 @@ class LinearResult:
         predictions: Int64 array `[test images]`: of the chosen rate after the last epoch. Of images with several labels
             bools `[test images, classes]`.
         learning_rate: The chosen one.
+        kernel, bias: Float32 arrays `[dim, classes]` and `[classes]`: the classifier of the chosen rate after the last
+            epoch, of features that are divided by their length if the preset says so.
     """
 
     metrics: dict[str, float]
     predictions: np.ndarray
     learning_rate: float
+    kernel: np.ndarray
+    bias: np.ndarray
+
+    def classifier(self) -> tf.keras.Sequential:
+        """The classifier as a head, `larq_ssl.heads.linear_classifier`."""
+        dim, classes = self.kernel.shape
+        head = linear_classifier("linear", dim, classes)
+        head.set_weights([self.kernel, self.bias])
+        return head
 
 
 class Scores:
@@ -82,7 +94,8 @@ class Scores:
         if "validation" in self._sets:
             metrics |= _of_chosen(selected_on[:, chosen], int(metrics["best/epoch"]), sweep.measures)
         predictions = sweep.predictions(self._sets["test"][0], chosen)
-        return LinearResult(metrics, predictions, self._config.learning_rates[chosen])
+        kernel, bias = sweep.classifier(chosen)
+        return LinearResult(metrics, predictions, self._config.learning_rates[chosen], kernel, bias)
 
 
 def check(name: str, part: Features | Examples, dim: int, classes: int, names: tuple[str, ...] | None = None) -> None:

@@ -132,6 +132,11 @@ class Sweep:
             hits += tf.stack([tf.math.count_nonzero(ranks < top, axis=0, dtype=tf.float32) for top in (1, 5)], axis=1)
         return hits / tf.cast(tf.size(labels), tf.float32)
 
+    def classifier(self, rate: int) -> tuple[np.ndarray, np.ndarray]:
+        """Kernel `[dim, classes]` and bias `[classes]` of one rate, by its number."""
+        columns = slice(rate * self._classes, (rate + 1) * self._classes)
+        return self.kernel.numpy()[:, columns], self.bias.numpy()[columns]
+
     def predictions(self, inputs: tf.Tensor, rate: int) -> np.ndarray:
         """Int64 array `[images]`: of the classifier of one rate, by its number."""
         starts = range(0, len(inputs), _CHUNK)

@@ -3,7 +3,7 @@
 Images with several labels each (`--dataset=voc_folder`) get a sigmoid per class, and are measured by mAP.
 
 By default on features that are extracted once; with `--augmented` on new views in each epoch, as it is published. Then
-the same command goes on, after its last whole epoch, where it was stopped.
+the same command goes on, after its last whole epoch, where it was stopped. The chosen classifier is kept in `head/`.
 """
 
 import dataclasses
@@ -21,6 +21,7 @@ from larq_ssl.evaluation.linear_augmented import linear_augmented
 from larq_ssl.evaluation.linear_results import LinearResult
 from larq_ssl.evaluation.linear_settings import LinearPreset
 from larq_ssl.experiments import common, linear_flags, probes
+from larq_ssl.models import save_head
 
 flags.adopt_module_key_flags(probes)
 flags.adopt_module_key_flags(linear_flags)
@@ -33,6 +34,7 @@ _HOLDOUT = flags.DEFINE_integer(
     0,
 )
 _PROGRESS = "progress.npz"
+HEAD = "head"
 
 
 def check_several(probe: probes.Probe) -> None:
@@ -106,6 +108,7 @@ def main() -> int:
                 probe.train.class_names,
                 overwrite=True,
             )
+        save_head(result.classifier(), probe.folder / HEAD, overwrite=True)
         # Not the same number, so not by the same name.
         return {f"augmented/{name}": value for name, value in result.metrics.items()} if augmented else result.metrics
 

@@ -100,13 +100,17 @@ def load_encoder(folder: _Path, image_size: int | None = None) -> Encoder:
     return encoder
 
 
-def save_head(head: tf.keras.Sequential, folder: _Path) -> None:
+def save_head(head: tf.keras.Sequential, folder: _Path, overwrite: bool = False) -> None:
     """Writes a head of `larq_ssl.heads.mlp_head` into a new folder: `head.json`, which rebuilds it, and `weights.npz`.
 
+    # Arguments
+        head: The head.
+        folder: Must not exist, unless it may be overwritten.
+        overwrite: Replace what is there.
     # Raises
         ValueError: if the folder exists, or a weight is not finite.
     """
-    with whole_folder(folder) as unfinished:
+    with whole_folder(folder, overwrite) as unfinished:
         save_weights(head, unfinished / _WEIGHTS_FILE)
         write_json(unfinished / _HEAD_FILE, {"format": _HEAD_FORMAT, "spec": dataclasses.asdict(head.spec)})
 

@@ -52,7 +52,7 @@ runpy.run_module("larq_ssl.experiments.linear", run_name="__main__", alter_sys=T
     assert other.code == 2
     assert "progress.npz is of another measurement" in other.err
     assert run(commands, folder, "linear", *AUGMENTED).code == 0
-    assert {path.name for path in probe.iterdir()} == {"results.json", "confusion.png"}
+    assert {path.name for path in probe.iterdir()} == {"results.json", "confusion.png", "head"}
     first = results(folder, probe.name)
     assert all(name.startswith("linear/swav/digits/augmented/") for name in first["metrics"])
     assert {"last/top1", "best/top5", "lr_0.3/best/epoch"} <= {
