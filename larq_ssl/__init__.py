@@ -11,6 +11,7 @@ _MODULES = (
     "data",
     "distribute",
     "evaluation",
+    "export",
     "heads",
     "layers",
     "losses",

@@ -183,7 +183,7 @@ def test_recipes_lie_one_folder_per_dataset():
 def test_the_lock_fits_the_requirements():
     settings = setup_cfg()
     wanted = requirements(settings["options"]["install_requires"])
-    wanted += requirements(settings["options.extras_require"]["test"])
+    wanted += requirements(settings["options.extras_require"]["test"] + settings["options.extras_require"]["export"])
     locked: dict[str, list[str]] = {}
     for requirement in requirements((ROOT / "requirements.lock").read_text(encoding="utf-8")):
         (pin,) = requirement.specifier

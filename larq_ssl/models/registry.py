@@ -67,9 +67,14 @@ def build(
     )
 
 
-def build_blank(spec: EncoderSpec) -> Encoder:
-    """Builds an encoder whose kernels are zero, for weights to be loaded; draws no random number."""
-    return _build(spec, LayerStore(blank=True))
+def build_blank(spec: EncoderSpec, layers: LayerStore | None = None) -> Encoder:
+    """Builds an encoder whose kernels are zero, for weights to be loaded; draws no random number.
+
+    # Arguments
+        spec: Of the encoder.
+        layers: Makes the layers, where they are to be others than usual.
+    """
+    return _build(spec, layers or LayerStore(blank=True))
 
 
 def _build(spec: EncoderSpec, layers: LayerStore) -> Encoder:

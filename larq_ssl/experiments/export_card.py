@@ -1,0 +1,80 @@
+"""What the model card of an export tells of the run that it comes from."""
+
+import json
+import pathlib
+from typing import Any
+
+from larq_ssl.evaluation.results import FILE_NAME, read_results
+from larq_ssl.experiments import common
+from larq_ssl.experiments.probed import Probed
+from larq_ssl.experiments.run_folder import RunFolder
+
+
+def facts(source: Probed) -> dict[str, Any]:
+    """Method, data, flags of the stages, probes and licences, as far as the folder of the encoder is in a run's."""
+    run = RunFolder(source.folder.parent.parent)
+    if source.folder.parent.name != "encoders" or not run.finished:
+        return {}
+    licences = run.licences_file.read_text() if run.licences_file.is_file() else None
+    return {
+        "method": method(run),
+        "data": _data(run),
+        "stages": _stages(run),
+        "probes": probes(run),
+        "licences": licences,
+    }
+
+
+def method(run: RunFolder) -> str:
+    """The command that trained a run."""
+    if run.imported:
+        record = json.loads((run.path / "import.json").read_text())
+        return f"other software (`import_torch`, {record['kind']} of {record['source']})"
+    first = run.flags_file.read_text().splitlines()[0].removeprefix("#").split()
+    return f"`{' '.join(first[:3])}`"
+
+
+def probes(run: RunFolder) -> dict[str, dict[str, float]]:
+    """Metrics of the probes beside a run, by their folder; and those that the run has of itself by name of its own."""
+    found = {
+        file.parent.name: dict(sorted(read_results(file.parent).metrics.items()))
+        for file in sorted((run.path / "probes").glob(f"*/{FILE_NAME}"))
+    }
+    own = {name: value for name, value in run.results().get("metrics", {}).items() if "top1" in name or "top5" in name}
+    return {**({"training": own} if own else {}), **found}
+
+
+def _data(run: RunFolder) -> str | None:
+    flags = run.flags()
+    if "dataset" not in flags:
+        return None
+    told = [f"`{flags['dataset']}`"]
+    for name, words in (("data_dir", "in"), ("max_train_images", "at most, images:"), ("classes_list", "classes:")):
+        if name in flags:
+            told.append(f"{words} `{flags[name]}`")
+    inputs = ", ".join(f"{name} `{fingerprint}`" for name, fingerprint in sorted(run.inputs().items()))
+    return f"Trained on {' '.join(told)}, at {flags.get('image_size')} pixels. Fingerprints: {inputs}."
+
+
+def _stages(run: RunFolder) -> dict[str, dict[str, str]]:
+    """Flags of the run and of those that it went on from, the earliest first."""
+    flags, before = run.flags(), _before(run)
+    earlier = {} if before is None else _stages(before)
+    return {**earlier, **({str(run.path): flags} if flags else {})}
+
+
+def _before(run: RunFolder) -> RunFolder | None:
+    """The run that a run began with, if it is still there: its encoder is the one whose hash was written down."""
+    inputs = run.inputs()
+    known = {inputs[name] for name in ("stage 1", "pre-trained") if name in inputs}
+    folders = [pathlib.Path(name) for name in _named(run)] + [run.path.parent / "stage1"]
+    runs = (RunFolder(folder) for folder in folders if folder != run.path)
+    return next((old for old in runs if old.finished and known & set(old.results().get("encoders", {}).values())), None)
+
+
+def _named(run: RunFolder) -> list[str]:
+    """What the commands that trained a run gave as --stage1 or --run."""
+    file = run.path / "environment.json"
+    starts = json.loads(file.read_text())["starts"] if file.is_file() else []
+    found = (common.argument(flag, start["command"]) for start in starts for flag in ("stage1", "run"))
+    return [name for name in found if name is not None]

@@ -1,0 +1,144 @@
+"""The command that makes of a run a file for devices, as a user types it."""
+
+import json
+
+import numpy as np
+import pytest
+
+from larq_ssl import export
+from larq_ssl.data import datasets, pipeline
+from larq_ssl.experiments.run_folder import RunFolder
+from larq_ssl.models import load_encoder, load_head
+from tests.experiments.classifiers import TINY
+from tests.experiments.commands import SHORT
+
+pytest.importorskip("larq_compute_engine")
+
+FEW = ("--audit_images=40", "--max_train_images=200", "--nosaved_model")
+
+
+@pytest.fixture(scope="module")
+def stages(commands) -> dict[str, RunFolder]:
+    """Both stages of training with labels, a few steps each."""
+    runs = {name: RunFolder(commands.folder / "exported_runs" / name) for name in ("stage1", "stage2")}
+    for number, run in enumerate(runs.values(), 1):
+        done = commands.run("supervised", *TINY, *SHORT, f"--stage={number}", f"--workdir={run.path}")
+        assert done.code == 0, done.err
+    return runs
+
+
+def exported(commands, run: RunFolder, name: str, *arguments: str):
+    folder = commands.folder / "exports" / name
+    done = commands.run("export", f"--run={run.path}", f"--out={folder}", *FEW, *arguments)
+    assert "Traceback" not in done.err, done.err
+    return done, folder
+
+
+def test_the_classifier_of_a_run_is_exported(commands, stages):
+    run = stages["stage2"]
+    done, folder = exported(commands, run, "classifier", "--head=classifier")
+    assert done.code == 0, done.err
+    assert "3 of 3 binary layers are packed" in done.out
+    assert "top1_agreement" in done.out
+    record = json.loads((folder / "export.json").read_text())
+    assert record["output"] == {"class_scores": 10}
+    assert record["audit"]["end_to_end"]["images"] == 40
+    assert set(record["audit"]["end_to_end"]) >= {"knn_agreement", "top1_agreement", "file_top1", "keras_top1"}
+    (batch,) = pipeline.image_batches(datasets.load_dataset("digits", "val").subset(np.arange(20), "few"), 8, 32)
+    (scores,) = export.run((folder / "model.tflite").read_bytes(), [batch["image"].numpy()])
+    keras = load_head(run.path / "heads" / "classifier")(load_encoder(run.encoder("student"))(batch["image"]))
+    assert np.mean(scores.argmax(1) == keras.numpy().argmax(1)) >= 0.9
+    card = json.loads((folder / "model_card.json").read_text())
+    assert card["method"] == "`python -m larq_ssl.experiments.supervised`"
+    assert [flags["stage"] for flags in card["stages"].values()] == ["1", "2"]
+    assert card["probes"]["training"]["supervised/labels/digits/last/top1"] == pytest.approx(
+        run.results()["metrics"]["supervised/labels/digits/last/top1"]
+    )
+    assert "- Images: digits" in card["licences"]
+    again, _ = exported(commands, run, "classifier", "--head=classifier")
+    assert (again.code, again.err.splitlines()[-1]) == (
+        2,
+        f"error: --out={folder} exists already: name another folder.",
+    )
+
+
+def test_a_linear_classifier_is_trained_or_taken_from_a_probe(commands, stages):
+    run = stages["stage2"]
+    sweep = ("--lr=0.1", "--epochs=2")
+    done, folder = exported(commands, run, "trained", "--head=linear", *sweep)
+    assert done.code == 0, done.err
+    assert "linear classifier: top 1" in done.out
+    probe = commands.folder / "exported_probe"
+    shared = (f"--run={run.path}", "--max_train_images=200", *sweep)
+    assert commands.run("linear", *shared, f"--probe_dir={probe}").code == 0
+    done, other = exported(commands, run, "taken", "--head=linear", f"--linear_probe={probe}")
+    assert done.code == 0, done.err
+    assert (folder / "model.tflite").read_bytes() == (other / "model.tflite").read_bytes()
+
+
+def test_features_are_exported_of_an_encoder_folder(commands, stages):
+    folder = commands.folder / "exports" / "features"
+    source = (f"--encoder_dir={stages['stage2'].encoder('student')}", "--dataset=digits", "--image_size=12")
+    done = commands.run("export", *source, f"--out={folder}", *FEW, "--pixels=float32")
+    assert done.code == 0, done.err
+    record = json.loads((folder / "export.json").read_text())
+    assert record["input"] == {"shape": [1, 12, 12, 3], "pixels": "float32", "range": [0, 255]}
+    assert record["output"] == {"features": 32}
+    assert not (folder / "classes.txt").exists()
+
+
+def test_stage_1_is_refused_unless_float_is_allowed(commands, stages):
+    done, folder = exported(commands, stages["stage1"], "stage1")
+    assert done.code == 2
+    assert "binary activations alone (stage 1)" in done.err
+    assert "--allow_float" in done.err
+    assert not folder.exists()
+    done, folder = exported(commands, stages["stage1"], "stage1", "--allow_float")
+    assert done.code == 0, done.err
+    audit = json.loads((folder / "export.json").read_text())["audit"]
+    assert (audit["packed_layers"], audit["binary_layers"], audit["equal_inputs"]) == (0, 0, {})
+    assert audit["end_to_end"]["centred_cosine"] > 0.9
+
+
+def test_without_the_extra_it_says_what_to_install(commands, stages):
+    words = ["export", f"--run={stages['stage2'].path}", f"--out={commands.folder / 'without'}"]
+    code = f"""
+import runpy, sys
+sys.modules["larq_compute_engine"] = None
+sys.argv = {words}
+runpy.run_module("larq_ssl.experiments.export", run_name="__main__", alter_sys=True)
+"""
+    done = commands.python(code)
+    assert done.code == 2
+    assert "pip install 'larq_ssl[export]'" in done.err.splitlines()[-1]
+    assert not (commands.folder / "without").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((), "--out is missing"),
+        (("--out=new", "--linear_probe=probe"), "--linear_probe=probe has no meaning with --head=none"),
+        (("--out=new", "--head=linear", "--linear_probe=probe"), "has no folder `head`"),
+        (("--out=new", "--head=linear", "--augmented"), "--augmented is of a linear evaluation"),
+        (("--out=new", "--raw_pixels"), "--raw_pixels is no network"),
+        (("--out=new", "--head=classifier", "--random"), "--random has no classifier"),
+    ],
+)
+def test_mistakes_are_told_in_a_sentence(commands, stages, arguments, told):
+    done = commands.run("export", f"--run={stages['stage2'].path}", *arguments)
+    assert (done.code, told in done.err) == (2, True), done.err
+    assert "Traceback" not in done.err
+    assert not (commands.folder / "new").exists()
+
+
+def test_a_run_without_labels_has_no_classifier(commands, stages, tmp_path):
+    encoder = stages["stage2"].encoder("student")
+    copy = tmp_path / "run" / "encoders" / "student"
+    copy.mkdir(parents=True)
+    for file in encoder.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    source = (f"--encoder_dir={copy}", "--dataset=digits")
+    done = commands.run("export", *source, "--head=classifier", f"--out={tmp_path / 'new'}")
+    assert done.code == 2
+    assert "--head=linear trains one on frozen features" in done.err

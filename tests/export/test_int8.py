@@ -1,0 +1,90 @@
+"""First and last layers in 8 bits: they round as integers do, and are shipped only where the audit passes."""
+
+import functools
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from larq_ssl import export
+from larq_ssl.export import choosing, int8
+from larq_ssl.heads import linear_classifier, mlp_head
+from tests.export.networks import binary, photos
+
+pytest.importorskip("larq_compute_engine")
+
+SIZE = 8
+
+
+@functools.cache
+def product() -> export.Product:
+    encoder = binary()
+    return export.make_product(encoder, SIZE, linear_classifier("head", encoder.feature_dim, 3, "normal_0.02"))
+
+
+def test_the_batch_norm_of_the_stem_is_folded():
+    trial = int8.quantised(product(), ("first",), photos(16, SIZE))
+    conv = trial.encoder.get_layer("stem/conv")
+    assert isinstance(conv, int8.Int8Conv)
+    assert type(trial.encoder.get_layer("stem/bn")) is tf.keras.layers.Activation
+    images = photos(4, SIZE)
+    plain = tf.keras.Model(product().reference.inputs, product().reference.get_layer("stem/bn").output)(images)
+    rounded = tf.keras.Model(trial.encoder.inputs, conv.output)(images)
+    quantum = (conv.output_range[1] - conv.output_range[0]) / 255
+    difference = np.abs(plain - rounded)
+    assert 0 < difference.max() < 6 * quantum
+    assert len(np.unique(np.round(rounded / quantum))) <= 256
+
+
+def test_dense_layers_round_to_steps_of_their_ranges():
+    head = mlp_head("two", 16, [8], 3, "batch", kernel_initializer="pytorch")
+    features = np.random.default_rng(0).normal(size=[50, 16]).astype(np.float32)
+    trial = int8._int8_head(head, features)
+    assert [type(layer) for layer in trial.layers if layer.weights][::2] == [int8.Int8Dense] * 2
+    given, expected = trial(features).numpy(), head(features).numpy()
+    low, high = trial.layers[-1].output_range
+    quantum = (high - low) / 255
+    assert 0 < np.abs(given - expected).max() < 8 * quantum
+    np.testing.assert_allclose(given / quantum, np.round(given / quantum), atol=1e-3)
+
+
+def test_the_file_computes_what_keras_computes_in_8_bits():
+    images = photos(16, SIZE)
+    trial = int8.quantised(product(), ("last",), images)
+    content = export.packed_file(trial)
+    operations = export.LiteFile(content).histogram()
+    assert (operations["QUANTIZE"], operations["DEQUANTIZE"]) == (1, 1)
+    (given,) = export.run(content, [images])
+    low, high = trial.exported_head.layers[-1].output_range
+    # One step, where the sum of a rounding lies in the middle of two.
+    assert np.abs(given - trial(images)).max() <= 1.01 * (high - low) / 255
+
+
+def test_8_bits_are_shipped_where_the_audit_passes(monkeypatch):
+    images = export.AuditImages(photos(16, SIZE))
+    content, found, told = choosing.choose(product(), images)
+    assert set(told) == {"last", "first"}
+    assert told["last"] == "int8"
+    assert found["operations"]["QUANTIZE"] >= 1
+    assert export.problems(found) == []
+    plain, found, told = choosing.choose(product(), images, with_int8=False)
+    assert told == dict.fromkeys(int8.PARTS, "float32: 8 bits were not wanted")
+    assert "QUANTIZE" not in found["operations"]
+    assert plain != content
+    monkeypatch.setattr(choosing, "disagreements", lambda *_: ["top1 agreement is 0.9."])
+    other, _, told = choosing.choose(product(), images)
+    assert other == plain
+    assert told["last"] == "float32: in 8 bits, top1 agreement is 0.9."
+
+
+def test_what_is_not_there_stays_as_it_is():
+    features_alone = export.make_product(binary(), SIZE)
+    with pytest.raises(ValueError, match="there is no such layer"):
+        int8.quantised(features_alone, ("last",), photos(4, SIZE))
+
+
+def test_disagreement_is_told():
+    before = {"end_to_end": {"centred_cosine": 0.999, "top1_agreement": 0.97}}
+    after = {"end_to_end": {"centred_cosine": 0.95, "top1_agreement": 0.97}}
+    assert choosing.disagreements(before, before) == []
+    assert choosing.disagreements(after, before) == ["centred cosine is 0.950, below 0.98."]
