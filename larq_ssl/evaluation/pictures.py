@@ -4,6 +4,7 @@ Each function writes its file (PNG, PDF or SVG by its ending) whole or not at al
 """
 
 from larq_ssl.evaluation._confusion import confusion_matrix
+from larq_ssl.evaluation._costs import cost_scatter
 from larq_ssl.evaluation._curves import loss_curves
 from larq_ssl.evaluation._diagnostics import layer_diagnostics
 from larq_ssl.evaluation._grid import grid_curves
@@ -14,6 +15,7 @@ from larq_ssl.evaluation._sheet import view_sheet
 __all__ = [
     "confusion_matrix",
     "corruption_sheet",
+    "cost_scatter",
     "grid_curves",
     "layer_diagnostics",
     "loss_curves",

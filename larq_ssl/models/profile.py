@@ -36,7 +36,7 @@ def profile(encoder: Encoder, image_size: int) -> larq.models.ModelProfile:
 
 def cost(encoder: Encoder, image_size: int) -> Cost:
     """What an encoder costs at a given image size."""
-    return _cost(_twin(encoder, image_size))
+    return cost_of_built(_twin(encoder, image_size))
 
 
 def summary_text(encoder: Encoder, image_size: int) -> str:
@@ -50,15 +50,19 @@ def summary_text(encoder: Encoder, image_size: int) -> str:
 def summary_and_cost(encoder: Encoder, image_size: int) -> tuple[str, Cost]:
     """Both, in not much more time than one of them: the network is built again only once."""
     twin = _twin(encoder, image_size)
-    return _summary_text(twin), _cost(twin)
+    return _summary_text(twin), cost_of_built(twin)
 
 
-def _cost(twin: Encoder) -> Cost:
-    counts = larq.models.ModelProfile(twin)
+def cost_of_built(network: Encoder) -> Cost:
+    """What a network costs at the image size that it was built for, alone: none of its layers is shared with another.
+
+    It is not built again, as `cost` does for networks of any size.
+    """
+    counts = larq.models.ModelProfile(network)
     binary_macs = counts.op_count("mac", 1)
     return Cost(
         binary_macs=binary_macs,
-        float_macs=counts.op_count("mac") - binary_macs + _attention_macs(twin),
+        float_macs=counts.op_count("mac") - binary_macs + _attention_macs(network),
         size_bytes=counts.memory // 8,
     )
 
