@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from larq_ssl.evaluation.accuracy import check_labels, label_ranks
 from larq_ssl.evaluation.features import Features
-from larq_ssl.evaluation.neighbours import nearest
+from larq_ssl.evaluation.neighbours import Search, nearest
 
 DEFAULT_KS = (10, 20, 100, 200)
 Vote = tuple[int, slice, np.ndarray]
@@ -63,6 +63,7 @@ def knn(
     classes: int,
     ks: Sequence[int] | None = None,
     temperature: float = 0.07,
+    search: Search = nearest,
 ) -> dict[str, float]:
     """Accuracy of the weighted vote of the k most similar training images.
 
@@ -81,6 +82,7 @@ def knn(
         ks: Numbers of neighbours. By default those of 10, 20, 100 and 200 that are not more than the training
             images (fewer than 10 vote all together).
         temperature: T of the weights.
+        search: Finds neighbours and their similarities; of features that are codes, `codes.HammingSearch.nearest`.
     # Returns
         `{"20/top1": ..., "20/top5": ..., ...}`, fractions.
     # Raises
@@ -93,7 +95,7 @@ def knn(
     check_labels("test", test.labels, classes)
     if ks is None:
         ks = fitting(DEFAULT_KS, len(train))
-    return _accuracies(test.labels, ks, _votes(train, test, classes, ks, temperature))
+    return _accuracies(test.labels, ks, _votes(train, test, classes, ks, temperature, search=search))
 
 
 def knn_leave_one_out(
@@ -147,11 +149,17 @@ def _accuracies(labels: np.ndarray, ks: Sequence[int], votes: Iterator[Vote]) ->
 
 
 def _votes(
-    train: Features, test: Features, classes: int, ks: Sequence[int], temperature: float, left_out: int = 0
+    train: Features,
+    test: Features,
+    classes: int,
+    ks: Sequence[int],
+    temperature: float,
+    left_out: int = 0,
+    search: Search = nearest,
 ) -> Iterator[Vote]:
     """The votes of some test images after the others, for each k; the nearest neighbours may be left out."""
     _check(train, test, ks, temperature, left_out)
-    for rows, similarity, neighbours in nearest(train.features, test.features, max(ks) + left_out):
+    for rows, similarity, neighbours in search(train.features, test.features, max(ks) + left_out):
         labels = train.labels[neighbours[:, left_out:]]
         weights = np.exp(similarity[:, left_out:].astype(np.float64) / temperature)
         cells = labels + classes * np.arange(len(labels))[:, None]

@@ -1,7 +1,7 @@
 """Exact nearest neighbours by cosine similarity, in memory that does not grow with the bank."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -13,6 +13,8 @@ _QUERIES = 512
 _NUMBERS = 2**23
 
 Found = tuple[slice, np.ndarray, np.ndarray]
+Search = Callable[[np.ndarray, np.ndarray, int], Iterator[Found]]
+"""`nearest`, or what does the same for images that are described by something else than float features."""
 
 
 def chunk_sizes(bank: int, queries: int, dim: int) -> tuple[int, int]:

@@ -1,7 +1,7 @@
 """Image retrieval with frozen features: are the images most like a query of its class?"""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -37,6 +37,9 @@ PRESETS = {
     "metric_learning": RetrievalPreset("metric_learning", ks=(1, 2, 4, 8)),
 }
 
+Similarities = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Given what describes some queries and all images, float32 `[queries, images]`; the larger, the more alike."""
+
 SETTINGS = ("leave_one_out", "gallery")
 """Whether a query is looked for among the other queries, or in images that are no queries."""
 
@@ -47,6 +50,7 @@ def retrieval(
     classes: int,
     preset: str | RetrievalPreset = "metric_learning",
     progress: Progress | None = None,
+    similarities: Similarities | None = None,
 ) -> dict[str, float]:
     """Recall at k and mean average precision of images ordered by the cosine of their features with a query's.
 
@@ -64,6 +68,8 @@ def retrieval(
         classes: Number of classes.
         preset: Name of a preset, or a `RetrievalPreset`.
         progress: Called with queries done and in all.
+        similarities: Those of all pairs; by default cosines. Of features that are codes,
+            `codes.HammingSearch.similarities`.
     # Returns
         `{"recall_at_1": ..., "map": ..., "queries": ..., "without_match": ...}`: fractions, and numbers of queries.
     # Raises
@@ -75,7 +81,7 @@ def retrieval(
     _check(queries, gallery, classes)
     recalls, precisions = [], []
     done = 0
-    for similarity, relevant in _rankings(queries, gallery):
+    for similarity, relevant in _rankings(queries, gallery, similarities):
         found = relevant.any(axis=1)
         similarity, relevant = similarity[found], relevant[found]
         recalls.append(np.stack([expected_recall(similarity, relevant, k) for k in config.ks], axis=1))
@@ -132,20 +138,28 @@ def average_precision(similarity: np.ndarray, relevant: np.ndarray) -> np.ndarra
     return (precision * relevant).sum(axis=1) / relevant.sum(axis=1)
 
 
-def _rankings(queries: Features, gallery: Features | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _rankings(
+    queries: Features, gallery: Features | None, similarities: Similarities | None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Similarities and whether classes are the same, `[queries, images]`, in chunks of queries."""
     images = queries if gallery is None else gallery
-    bank, rows = unit_rows(images.features), unit_rows(queries.features)
+    bank, rows = images.features, queries.features
+    if similarities is None:
+        bank, rows, similarities = unit_rows(bank), unit_rows(rows), _cosines
     chunk = max(1, _CHUNK // len(images))
     for start in range(0, len(queries), chunk):
         part = slice(start, start + chunk)
-        similarity = np.round(rows[part] @ bank.T, _DECIMALS)
+        similarity = np.round(similarities(rows[part], bank), _DECIMALS)
         relevant = queries.labels[part, None] == images.labels[None]
         if gallery is None:
             itself = np.arange(len(similarity))
             similarity[itself, start + itself] = -np.inf
             relevant[itself, start + itself] = False
         yield similarity, relevant
+
+
+def _cosines(rows: np.ndarray, bank: np.ndarray) -> np.ndarray:
+    return rows @ bank.T
 
 
 def _preset(name: str) -> RetrievalPreset:
