@@ -1,7 +1,7 @@
 """Self-supervised learning for binary neural networks."""
 
 import importlib
-from types import ModuleType
+from typing import Any
 
 from larq_ssl.version import __version__
 
@@ -13,6 +13,7 @@ _MODULES = (
     "evaluation",
     "export",
     "heads",
+    "inference",
     "layers",
     "losses",
     "methods",
@@ -24,11 +25,16 @@ _MODULES = (
     "torch_import",
 )
 
-__all__ = ["__version__", *_MODULES]
+# What most users need, from `inference`.
+_NAMES = ("BinaryEncoder", "FrozenEncoder", "load_encoder")
+
+__all__ = ["__version__", *_MODULES, *_NAMES]
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
     # On first use: whoever asks for the version alone should not wait for TensorFlow.
     if name in _MODULES:
         return importlib.import_module(f"larq_ssl.{name}")
+    if name in _NAMES:
+        return getattr(importlib.import_module("larq_ssl.inference"), name)
     raise AttributeError(f"module 'larq_ssl' has no attribute {name!r}")

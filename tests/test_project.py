@@ -23,6 +23,7 @@ RECIPES = ROOT / "experiments" / "recipes"
 LAYERS = {
     "experiments": 3,
     "report": 3,
+    "inference": 3,
     "methods": 2,
     "evaluation": 2,
     "callbacks": 2,

@@ -10,7 +10,7 @@ from larq_ssl.data.datasets import ImageDataset, fingerprint, split_indices
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 
 
-def _image_files(folder: pathlib.Path) -> list[str]:
+def image_files(folder: pathlib.Path) -> list[str]:
     """Paths of all images below, relative to `folder`, sorted; hidden files and folders left out."""
     found = []
     for path, folders, files in os.walk(folder):
@@ -54,7 +54,7 @@ def load_folder(split: str, data_dir: str | None, val_fraction: float, seed: int
     if split == "val" and val is None and val_fraction == 0.0:
         raise ValueError(f"val_fraction is 0 and {data_dir!r} has no folder val/ or test/: one of them is needed")
     folder = val if split == "val" and val is not None else root / "train"
-    files = _image_files(folder)
+    files = image_files(folder)
     if not files:
         raise ValueError(f"data_dir: no image lies in {str(folder)!r} (looked for {', '.join(EXTENSIONS)})")
 

@@ -1,6 +1,7 @@
 """What the commands share that train a classifier: flags, labelled images, validation and results."""
 
 import dataclasses
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -66,7 +67,9 @@ class Labelled:
     @property
     def files(self) -> dict[str, Content]:
         """For `training.Job`."""
-        return {} if self.subset is None else {RunFolder("").labels_file.name: self.subset.to_json()}
+        run = RunFolder("")
+        classes = {run.classes_file.name: json.dumps(self.data.train.class_names, ensure_ascii=False) + "\n"}
+        return classes if self.subset is None else {**classes, run.labels_file.name: self.subset.to_json()}
 
     def warn_of_others(self, before: RunFolder) -> None:
         """Says so if other images keep their label than in stage 1, however they were chosen."""

@@ -25,7 +25,7 @@ _DEFAULT_KS = (20,)
 
 def side_by_side(features: Mapping[str, float], codes: Mapping[str, float]) -> dict[str, float]:
     """Numbers of both, and what codes lose."""
-    numbers = {}
+    numbers: dict[str, float] = {}
     for name, value in features.items():
         numbers |= {f"{name}/features": value, f"{name}/codes": codes[name], f"{name}/loss": value - codes[name]}
     return numbers

@@ -72,6 +72,11 @@ class RunFolder:
         return self.path / "labels.json"
 
     @property
+    def classes_file(self) -> pathlib.Path:
+        """What the classes of a classifier that was trained are called, in the order of its outputs."""
+        return self.path / "classes.json"
+
+    @property
     def targets_file(self) -> pathlib.Path:
         """What the teacher says of each image, where it was computed once."""
         return self.path / "targets.npy"

@@ -1,0 +1,128 @@
+"""The transformer for scikit-learn: its own checks, and training in one call."""
+
+import numpy as np
+import pytest
+import sklearn.datasets
+import tensorflow as tf
+from PIL import Image
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from larq_ssl import models
+from larq_ssl.data.datasets import load_dataset
+from larq_ssl.evaluation.features import extract
+from larq_ssl.inference import BinaryEncoder, FrozenEncoder
+from tests.experiments.commands import SHORT, add_short_networks
+
+add_short_networks()
+TINY = {"network": SHORT[1].partition("=")[2], "width": 0.125, "image_size": 8, "views": "digits", "epochs": 2}
+
+
+@pytest.fixture(scope="module")
+def ready() -> FrozenEncoder:
+    tf.keras.utils.set_random_seed(0)
+    return FrozenEncoder(models.build("resnet_short", None, "none", "cifar", 0.125), 8)
+
+
+def _expected_failures(estimator: BinaryEncoder) -> dict[str, str]:
+    """Checks that cannot pass, and why."""
+    return {}
+
+
+# The checks make tables of numbers. Each row is taken as an image that is one pixel high: all else is as for images.
+@parametrize_with_checks(
+    [BinaryEncoder(image_shape=(1, -1), random_state=0)], expected_failed_checks=_expected_failures
+)
+def test_scikit_learns_checks(estimator, check, ready):
+    check(estimator.set_params(encoder=ready))
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return sklearn.datasets.load_digits()
+
+
+@pytest.mark.parametrize("method", ["simclr", "byol"])
+def test_fit_trains_a_binary_network_in_two_stages(method, digits):
+    encoder = BinaryEncoder(method=method, **TINY, batch_size=64, random_state=0)
+    features = encoder.fit_transform(digits.data[:150])
+    network = encoder.encoder_.encoder
+    assert network.spec.binarization == "full"
+    assert features.shape == (150, network.feature_dim)
+    assert features.dtype == np.float32
+    assert features.std(axis=0).min() > 0
+    assert encoder.pixel_range_ == (0, 16)
+    again = clone(encoder).fit(digits.data[:150])
+    np.testing.assert_allclose(again.transform(digits.data[:150]), features, rtol=1e-5, atol=1e-6)
+    other = clone(encoder).set_params(random_state=1).fit(digits.data[:150])
+    assert not np.allclose(other.transform(digits.data[:150]), features)
+
+
+def test_training_moves_all_kernels_and_leaves_generators_alone(digits):
+    np.random.seed(5)
+    expected = np.random.RandomState(5).rand()
+    moved = BinaryEncoder(**TINY, binarization="none", learning_rate=1e-2, random_state=0).fit(digits.data[:100])
+    stayed = BinaryEncoder(**TINY, binarization="none", learning_rate=1e-12, random_state=0).fit(digits.data[:100])
+    assert np.random.rand() == expected
+    for after, before in zip(*(one.encoder_.encoder.trainable_weights for one in (moved, stayed)), strict=True):
+        assert np.abs(after - before).max() > 1e-4, after.name
+
+
+def test_rows_are_images_with_levels_from_black_to_white(digits, ready):
+    images = load_dataset("digits", "train")
+    rows = images.images[:20, :, :, 0].reshape(20, 64)
+    expected = extract(ready.encoder, images.subset(np.arange(20), "first"), 8).features
+    for given in (rows, rows.astype(float) / 255, images.images[:20], list(images.images[:20])):
+        fitted = BinaryEncoder(ready).fit(given)
+        np.testing.assert_allclose(fitted.transform(given), expected, rtol=1e-4, atol=1e-5)
+    colours = images.images[:20].reshape(20, -1)
+    fitted = BinaryEncoder(ready, image_shape=(8, -1, 3)).fit(colours)
+    np.testing.assert_allclose(fitted.transform(colours), expected, rtol=1e-4, atol=1e-5)
+    assert fitted.n_features_in_ == 192
+    assert fitted.get_feature_names_out()[0] == "binaryencoder0"
+    beyond = 2 * rows / 255 - 0.5
+    fitted = BinaryEncoder(ready).fit(rows / 255)
+    np.testing.assert_array_equal(fitted.transform(beyond), fitted.transform(np.clip(beyond, 0, 1)))
+    assert not np.allclose(fitted.transform(beyond), fitted.transform(rows / 255))
+
+
+def test_files_go_through_a_pipeline(tmp_path, digits, ready):
+    ready.save(tmp_path / "encoder")
+    for number in range(30):
+        level = (digits.images[number] * 15).astype(np.uint8)
+        Image.fromarray(level).save(tmp_path / f"{number:02d}.png")
+    files = sorted(tmp_path.glob("*.png"))
+    steps = make_pipeline(BinaryEncoder(str(tmp_path / "encoder")), LogisticRegression(max_iter=500))
+    labels = digits.target[:30]
+    assert steps.fit(files, labels).score(files, labels) > 0.9
+    assert steps.predict(f"{tmp_path}/*.png").tolist() == steps.predict(files).tolist()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rows", "message"),
+    [
+        ({"method": "pixels"}, (4, 64), "`method` must be one of simclr, byol, got 'pixels'"),
+        ({"binarization": "half"}, (4, 64), "`binarization` must be one of none, activations, full, got 'half'"),
+        ({"epochs": 0}, (4, 64), "`epochs` must be at least 1, got 0"),
+        ({}, (4, 63), r"`image_shape` must be \(height, width\) .* with 63 features, .*; got None"),
+        ({"image_shape": (8, 9)}, (4, 64), r"`image_shape` must be .*; got \(8, 9\)"),
+        ({"image_shape": (-1, -1)}, (4, 64), r"`image_shape` must be .*; got \(-1, -1\)"),
+        ({"image_shape": (4, 4, 4)}, (4, 64), r"`image_shape` must be .*; got \(4, 4, 4\)"),
+        ({}, (1, 64), "Training needs at least 2 images, got 1 sample"),
+        ({"encoder": "nowhere"}, (4, 64), "'nowhere' is neither a finished run nor the folder of an encoder"),
+    ],
+)
+def test_mistakes_are_named(arguments, rows, message):
+    with pytest.raises(ValueError, match=message):
+        BinaryEncoder(**arguments).fit(np.zeros(rows))
+
+
+def test_a_stream_can_be_transformed_but_not_trained_on(ready):
+    images = load_dataset("digits", "val").images[:6]
+    stream = tf.data.Dataset.from_tensor_slices(images)
+    with pytest.raises(ValueError, match=r"got a tf\.data\.Dataset"):
+        BinaryEncoder(**TINY).fit(stream)
+    fitted = BinaryEncoder(ready).fit(images)
+    np.testing.assert_allclose(fitted.transform(stream), fitted.transform(images), rtol=1e-5, atol=1e-6)
