@@ -68,7 +68,9 @@ class Labelled:
     def files(self) -> dict[str, Content]:
         """For `training.Job`."""
         run = RunFolder("")
-        classes = {run.classes_file.name: json.dumps(self.data.train.class_names, ensure_ascii=False) + "\n"}
+        classes: dict[str, Content] = {
+            run.classes_file.name: json.dumps(self.data.train.class_names, ensure_ascii=False) + "\n"
+        }
         return classes if self.subset is None else {**classes, run.labels_file.name: self.subset.to_json()}
 
     def warn_of_others(self, before: RunFolder) -> None:

@@ -51,9 +51,10 @@ class FrozenEncoder:
         image_size: int,
         classifier: tf.keras.Sequential | None = None,
         head: tf.keras.Sequential | None = None,
-        classes: Sequence[Any] | None = None,
+        classes: Sequence[Any] | np.ndarray | None = None,
     ) -> None:
-        self.encoder, self.image_size = encoder, image_size
+        self.encoder = encoder if encoder.spec.image_size is None else encoder.at(image_size)
+        self.image_size = image_size
         self._heads = {name: part for name, part in ((HEAD, head), (CLASSIFIER, classifier)) if part is not None}
         dim = self.feature_dim
         for name, part in self._heads.items():

@@ -6,7 +6,7 @@ import io
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -18,7 +18,7 @@ from larq_ssl.data.folder import image_files
 from larq_ssl.data.reader import evaluation_image
 
 Path = str | os.PathLike[str]
-Images = np.ndarray | Path | Sequence[Any] | ImageDataset | tf.data.Dataset
+Images: TypeAlias = np.ndarray | Path | Sequence[Any] | ImageDataset | tf.data.Dataset
 """What `FrozenEncoder.encode` takes, see there."""
 
 Part = tuple[np.ndarray, tf.Tensor]
