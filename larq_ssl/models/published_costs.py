@@ -65,7 +65,10 @@ _PER_OUTPUT = (
     "BatchNorm are not counted here"
 )
 _UNLISTED = "its terms are not listed; all layers with kernels are counted here"
-_NORMS = "the work of the norms, which have no kernels, is in the published count and not in this one"
+_NORMS = (
+    "its terms are not listed; what is more than here is probably the work of norms and activations, which have no "
+    "kernels and are not counted here"
+)
 _NOTES = {
     ("birealnet_18", "float_macs"): _PER_OUTPUT,
     ("xnor_18", "binary_macs"): (
