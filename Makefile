@@ -12,7 +12,7 @@ export TF_CPP_MIN_LOG_LEVEL
 # One worker per core, but no more than four: each holds its own TensorFlow.
 PYTEST := $(PYTHON_IN_VENV) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help venv demo table test test-slow test-recipes lint format lock clean
+.PHONY: help venv demo edge-demo notebook table test test-slow test-recipes lint format lock clean
 
 help: ## this list (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +24,13 @@ $(STAMP): requirements.lock setup.cfg
 
 demo: $(STAMP) ## the main job on the bundled digits: teacher, BSSL stages 1 and 2, probes, table
 	$(PYTHON_IN_VENV) -m larq_ssl.experiments.study --recipes=digits --out=runs/demo $(ARGS)
+
+edge-demo: $(STAMP) ## from a folder of images (the digits) to an audited file for devices, timed
+	$(PYTHON_IN_VENV) -m larq_ssl.experiments.edge_demo $(ARGS)
+
+notebook: $(STAMP) ## runs docs/edge.ipynb, the same steps one by one, and keeps what they show
+	rm -rf docs/edge
+	PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/jupyter-execute --inplace docs/edge.ipynb
 
 # RECIPES=cifar10 needs the images: ARGS="--dataset=folder --data_dir=<folder>", or a prepared TFDS cifar10.
 RECIPES ?= digits

@@ -9,6 +9,9 @@ from larq_ssl.experiments import common
 from larq_ssl.experiments.probed import Probed
 from larq_ssl.experiments.run_folder import RunFolder
 
+THIS = "this encoder"
+_BASELINES = {"-random": "untrained network", "-raw_pixels": "raw pixels"}
+
 
 def facts(source: Probed) -> dict[str, Any]:
     """Method, data, flags of the stages, probes and licences, as far as the folder of the encoder is in a run's."""
@@ -20,7 +23,7 @@ def facts(source: Probed) -> dict[str, Any]:
         "method": method(run),
         "data": _data(run),
         "stages": _stages(run),
-        "probes": probes(run),
+        "probes": probes(run, source.encoder_hash),
         "licences": licences,
     }
 
@@ -34,14 +37,23 @@ def method(run: RunFolder) -> str:
     return f"`{' '.join(first[:3])}`"
 
 
-def probes(run: RunFolder) -> dict[str, dict[str, float]]:
-    """Metrics of the probes beside a run, by their folder; and those that the run has of itself by name of its own."""
-    found = {
-        file.parent.name: dict(sorted(read_results(file.parent).metrics.items()))
-        for file in sorted((run.path / "probes").glob(f"*/{FILE_NAME}"))
-    }
+def probes(run: RunFolder, encoder_hash: str) -> dict[str, dict[str, float]]:
+    """Metrics of the probes beside a run, and those of the run itself: of the encoder and, apart, of the baselines.
+
+    # Arguments
+        run: Of the encoder.
+        encoder_hash: Of the encoder that is exported.
+    # Returns
+        Metrics by `THIS`, "untrained network", "raw pixels" and "another encoder", as far as there are such.
+    """
     own = {name: value for name, value in run.results().get("metrics", {}).items() if "top1" in name or "top5" in name}
-    return {**({"training": own} if own else {}), **found}
+    found: dict[str, dict[str, float]] = {THIS: own}
+    for file in sorted((run.path / "probes").glob(f"*/{FILE_NAME}")):
+        results = read_results(file.parent)
+        same = results.settings.get("encoder_hash") == encoder_hash
+        kind = next((kind for mark, kind in _BASELINES.items() if mark in file.parent.name), "another encoder")
+        found.setdefault(THIS if same else kind, {}).update(results.metrics)
+    return {kind: dict(sorted(metrics.items())) for kind, metrics in found.items() if metrics}
 
 
 def _data(run: RunFolder) -> str | None:

@@ -91,7 +91,7 @@ def _of_run(encoder: Encoder, folder: pathlib.Path) -> tf.keras.Sequential | Non
         )
     names = [name for name in ("student_head", "classifier") if (heads / name / "head.json").is_file()]
     parts = [load_head(heads / name) for name in names]
-    return parts[0] if len(parts) == 1 else tf.keras.Sequential(parts, name="classifier_of_run")
+    return tf.keras.Sequential([tf.keras.Input(parts[0].input_shape[1:]), *parts], name="classifier_of_run")
 
 
 def _of_probe(encoder: Encoder, folder: pathlib.Path, image_size: int) -> tf.keras.Sequential:

@@ -1,6 +1,6 @@
 """The model card: what a network is, what it was made of, what it was measured to do, and how it is used."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _Facts = Mapping[str, Any]
@@ -11,7 +11,8 @@ def markdown(facts: _Facts) -> str:
 
     # Arguments
         facts: `export` (what `export.json` holds) and, as far as it is known, `method`, `data` (name, text),
-            `stages` (a mapping of flags by name of the stage), `probes` (metrics by probe) and `licences` (Markdown).
+            `stages` (a mapping of flags by name of the stage), `probes` (metrics by what was probed) and `licences`
+            (Markdown).
     """
     parts = (_title, _use, _data, _cost, _probes, _audit, _stages, _licences)
     return "\n".join(part(facts) for part in parts)
@@ -76,12 +77,12 @@ def _cost(facts: _Facts) -> str:
 
 def _probes(facts: _Facts) -> str:
     probes = facts.get("probes") or {}
-    rows = [(name, f"{value:.4f}") for metrics in probes.values() for name, value in metrics.items()]
     # Each learning rate of a sweep is in the JSON.
-    rows = [row for row in rows if "/lr_" not in row[0]]
-    if not rows:
+    names = [name for name in dict.fromkeys(name for part in probes.values() for name in part) if "/lr_" not in name]
+    if not names:
         return "## Probes\n\nNone was found beside the run.\n"
-    return f"## Probes\n\n{_table(('metric', 'value'), rows)}"
+    rows = [(name, *(f"{part[name]:.4f}" if name in part else "" for part in probes.values())) for name in names]
+    return f"## Probes\n\n{_table(('metric', *probes), rows)}"
 
 
 def _audit(facts: _Facts) -> str:
@@ -112,6 +113,7 @@ def _licences(facts: _Facts) -> str:
     return f"## Licences\n\n{text.removeprefix('# Licences').lstrip()}"
 
 
-def _table(header: tuple[str, str], rows: list[tuple[str, str]]) -> str:
-    lines = [f"| {first} | {second} |" for first, second in (header, ("---", "---:"), *rows)]
+def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    alignment = ("---", *["---:"] * (len(header) - 1))
+    lines = [f"| {' | '.join(cells)} |" for cells in (header, alignment, *rows)]
     return "\n".join(lines) + "\n"

@@ -48,7 +48,7 @@ def choose(
             continue
         other = packed_file(trial)
         seen = audit(other, trial, images)
-        wrong = [*_not_converted(seen, found), *problems(seen), *disagreements(seen, found)]
+        wrong = [*_not_converted(seen, found), *_unequal(seen), *disagreements(seen, found)]
         told[part] = f"float32: in 8 bits, {' '.join(wrong)}" if wrong else "int8"
         if not wrong:
             content, found = other, seen
@@ -60,6 +60,16 @@ def disagreements(found: Mapping[str, Any], in_float32: Mapping[str, Any]) -> li
     numbers, before = found["end_to_end"], in_float32["end_to_end"]
     low = [name for name in _MEASURES if name in numbers and numbers[name] < min(AGREEMENT, before[name])]
     return [f"{name.replace('_', ' ')} is {numbers[name]:.3f}, below {AGREEMENT:g}." for name in low]
+
+
+def _unequal(found: dict[str, Any]) -> list[str]:
+    """What `problems` names layer by layer, in short: all of them stand behind the rounding of the first."""
+    if not problems(found):
+        return []
+    if found["not_packed"]:
+        return ["binary layers are not packed."]
+    largest = max(equal["max"] for equal in found["equal_inputs"].values())
+    return [f"a layer differs from Keras by {largest:.2g} on equal inputs, more than {found['tolerance']:g}."]
 
 
 def _not_converted(found: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:

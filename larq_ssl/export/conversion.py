@@ -2,8 +2,8 @@
 
 import contextlib
 import importlib
-import logging
 import os
+import sys
 import tempfile
 import types
 from collections.abc import Callable, Iterator
@@ -34,14 +34,14 @@ def compute_engine(module: str = "larq_compute_engine") -> types.ModuleType:
 def packed_file(product: Product) -> bytes:
     """The `.tflite` of Larq Compute Engine: one image in, features or class scores out."""
     engine = compute_engine()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _quiet():
         _save(folder, {"serving_default": traced(product, product, 1)}, product)
         return bytes(engine.convert_saved_model(folder))
 
 
 def float_file(product: Product) -> bytes:
     """The `.tflite` of the same network by TensorFlow Lite, without custom operations; for float networks."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _quiet():
         _save(folder, {"serving_default": traced(product, product, 1)}, product)
         return bytes(tf.lite.TFLiteConverter.from_saved_model(folder).convert())
 
@@ -55,7 +55,8 @@ def write_saved_model(product: Product, folder: str | os.PathLike[str]) -> None:
     if product.classes is not None:
         functions["classify"] = product.classify
     signatures = {name: traced(product, function, None) for name, function in functions.items()}
-    _save(str(folder), {**signatures, "serving_default": list(signatures.values())[-1]}, product)
+    with _quiet():
+        _save(str(folder), {**signatures, "serving_default": list(signatures.values())[-1]}, product)
 
 
 def traced(product: Product, function: _Function, batch: int | None) -> Any:
@@ -71,19 +72,26 @@ def _save(folder: str, signatures: dict[str, Any], product: Product) -> None:
     module.parts = [variable for part in parts if part is not None for variable in part.weights]
     # Straight-through gradients refer to tensors in the middle of a graph, which cannot be saved.
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-    with _quiet():
-        tf.saved_model.save(module, folder, signatures=signatures, options=options)
+    tf.saved_model.save(module, folder, signatures=signatures, options=options)
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without a line for each file that is written."""
-    logs = [logging.getLogger(name) for name in ("absl", "tensorflow")]
-    levels = [log.level for log in logs]
-    try:
-        for log in logs:
-            log.setLevel(logging.ERROR)
-        yield
-    finally:
-        for log, level in zip(logs, levels, strict=True):
-            log.setLevel(level)
+    """Keeps back what TensorFlow's C++ code and converters write, dozens of lines a file; shown if they fail."""
+    streams = (sys.stdout, sys.stderr)
+    with tempfile.TemporaryFile() as told:
+        before = [os.dup(number) for number in (1, 2)]
+        try:
+            for number, stream in enumerate(streams, 1):
+                stream.flush()
+                os.dup2(told.fileno(), number)
+            yield
+        except BaseException:
+            told.seek(0)
+            os.write(before[1], told.read())
+            raise
+        finally:
+            for number, (stream, old) in enumerate(zip(streams, before, strict=True), 1):
+                stream.flush()
+                os.dup2(old, number)
+                os.close(old)

@@ -154,18 +154,20 @@ def _fold(arrays: dict[str, np.ndarray], conv: str, norm: str, epsilon: float) -
 def _int8_head(head: tf.keras.Model, features: np.ndarray) -> tf.keras.Sequential:
     layers: list[tf.keras.layers.Layer] = [tf.keras.Input(head.input_shape[1:])]
     weights = []
-    for layer in _flat(head):
+    for number, layer in enumerate(_flat(head)):
         seen, features = features, np.asarray(layer(features, training=False))
         arrays = layer.get_weights()
+        # Two heads, one behind the other, may have layers of the same name.
+        name = f"layer{number}"
         if type(layer) is _LAYERS.Dense:
-            config = {**layer.get_config(), "use_bias": True, "activation": None}
+            config = {**layer.get_config(), "use_bias": True, "activation": None, "name": name}
             if layer.activation is not tf.keras.activations.linear:
                 raise ValueError("a dense layer has an activation of its own")
             layers.append(Int8Dense(_range(seen), _range(features), **config))
             bias = arrays[1] if layer.use_bias else np.zeros(layer.units, np.float32)
             arrays = [arrays[0], bias, _limits(arrays[0], None)]
         else:
-            layers.append(type(layer).from_config(layer.get_config()))
+            layers.append(type(layer).from_config({**layer.get_config(), "name": name}))
         weights.append(arrays)
     twin = tf.keras.Sequential(layers, name=head.name)
     for layer, arrays in zip(twin.layers, weights, strict=True):

@@ -51,7 +51,7 @@ def test_the_classifier_of_a_run_is_exported(commands, stages):
     card = json.loads((folder / "model_card.json").read_text())
     assert card["method"] == "`python -m larq_ssl.experiments.supervised`"
     assert [flags["stage"] for flags in card["stages"].values()] == ["1", "2"]
-    assert card["probes"]["training"]["supervised/labels/digits/last/top1"] == pytest.approx(
+    assert card["probes"]["this encoder"]["supervised/labels/digits/last/top1"] == pytest.approx(
         run.results()["metrics"]["supervised/labels/digits/last/top1"]
     )
     assert "- Images: digits" in card["licences"]

@@ -48,6 +48,17 @@ def test_dense_layers_round_to_steps_of_their_ranges():
     np.testing.assert_allclose(given / quantum, np.round(given / quantum), atol=1e-3)
 
 
+def test_heads_behind_each_other_may_have_layers_of_the_same_name():
+    first, second = mlp_head("first", 16, [], 8, "batch"), mlp_head("second", 8, [], 3, "batch")
+    assert {layer.name for layer in first.layers} & {layer.name for layer in second.layers}
+    both = tf.keras.Sequential([tf.keras.Input([16]), first, second])
+    features = np.random.default_rng(0).normal(size=[50, 16]).astype(np.float32)
+    trial = int8._int8_head(both, features)
+    assert sum(isinstance(layer, int8.Int8Dense) for layer in trial.layers) == 2
+    low, high = trial.layers[-1].output_range
+    assert np.abs(trial(features) - both(features)).max() < 8 * (high - low) / 255
+
+
 def test_the_file_computes_what_keras_computes_in_8_bits():
     images = photos(16, SIZE)
     trial = int8.quantised(product(), ("last",), images)

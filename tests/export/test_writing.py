@@ -24,7 +24,10 @@ FACTS = {
     "method": "`python -m larq_ssl.experiments.bssl`",
     "data": "Trained on `photos`.",
     "stages": {"runs/stage1": {"stage": "1"}, "runs/stage2": {"stage": "2", "lr": "0.1"}},
-    "probes": {"knn": {"knn/dino/photos/20/top1": 0.5}, "linear": {"linear/bssl/photos/lr_1/last/top1": 0.25}},
+    "probes": {
+        "this encoder": {"knn/dino/photos/20/top1": 0.5, "linear/bssl/photos/lr_1/last/top1": 0.25},
+        "raw pixels": {"knn/dino/photos/20/top1": 0.375, "knn/dino/photos/10/top1": 0.125},
+    },
     "licences": "# Licences\n\n- Images: photos of ants.\n",
 }
 
@@ -75,7 +78,9 @@ def test_the_five_lines_of_the_card_run(written, tmp_path, monkeypatch, capsys):
 def test_the_card_tells_what_is_known(written):
     text = (written / "model_card.md").read_text()
     for told in (
-        *("experiments.bssl`", "Trained on `photos`.", "knn/dino/photos/20/top1 | 0.5000", "photos of ants"),
+        *("experiments.bssl`", "Trained on `photos`.", "photos of ants"),
+        *("| metric | this encoder | raw pixels |", "| knn/dino/photos/20/top1 | 0.5000 | 0.3750 |"),
+        "| knn/dino/photos/10/top1 |  | 0.1250 |",
         *("runs/stage1:", "--stage=1", "runs/stage2:", "--lr=0.1", "ant, bee, cat", "3 of 3", "float twin"),
     ):
         assert told in text, told
