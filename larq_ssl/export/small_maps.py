@@ -1,8 +1,8 @@
 """Binary convolutions of maps that are smaller than the kernel, in a form that devices compute rightly.
 
 The fast kernels of Larq Compute Engine 0.16 pad with ones and then correct the borders for zeros. Where a map is
-smaller than the kernel (3x3 on 2x2, as in the last stage of a network that sees images of 16 pixels) two borders meet
-in one place, which the correction does not expect, and the result is wrong; the reference kernel is right. The same
+smaller than the kernel (3x3 on 2x2, as in the last stage of a network that sees images of 16 pixels; 3x3 with dilation
+4, which spans 9, on 8x8) two borders meet in one place, which the correction does not expect, and the result is wrong; the reference kernel is right. The same
 numbers come out of padding with ones, which is right everywhere, minus what the taps beyond the edge add.
 """
 
@@ -25,7 +25,7 @@ class SmallMapConv(larq.layers.QuantConv2D):
     \\[ \mathrm{conv}_0(x) = \mathrm{conv}_1(x) - e, \quad e = \mathrm{conv}_1(0) \\]
 
     where the index is the number that is padded with. \\(e\\) is the weight `edge`, a map that depends on the kernel
-    alone. Only maps that are smaller than the kernel have one; of others the layer is Larq's own.
+    alone. Only maps that are smaller than what the kernel spans have one; of others the layer is Larq's own.
     """
 
     edge: tf.Variable | None = None
@@ -34,8 +34,9 @@ class SmallMapConv(larq.layers.QuantConv2D):
         """Makes the kernel and, of a small map, the edge."""
         super().build(input_shape)
         sides = input_shape[1:3]
+        spans = [(size - 1) * rate + 1 for size, rate in zip(self.kernel_size, self.dilation_rate, strict=True)]
         zeros = self.padding == "same" and self._is_native_padding
-        if zeros and None not in sides and any(side < size for side, size in zip(sides, self.kernel_size, strict=True)):
+        if zeros and None not in sides and any(side < span for side, span in zip(sides, spans, strict=True)):
             self._map_shape = [1, *input_shape[1:]]
             shape = [1, *self.compute_output_shape(input_shape)[1:]]
             self.edge = self.add_weight("edge", shape=shape, initializer="zeros", trainable=False)
@@ -54,7 +55,7 @@ class SmallMapConv(larq.layers.QuantConv2D):
 
     def _padded(self, maps: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         ones = tf.pad(maps, self._get_padding_same(maps), constant_values=1.0)
-        return tf.nn.conv2d(ones, kernel, self.strides, "VALID")
+        return tf.nn.conv2d(ones, kernel, self.strides, "VALID", dilations=self.dilation_rate)
 
 
 class ExportedLayers(LayerStore):

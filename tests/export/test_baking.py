@@ -43,10 +43,12 @@ def test_a_network_of_another_precision_is_rebuilt_in_float32():
 
 
 @pytest.mark.parametrize(
-    ("side", "kernel", "strides"), [(1, 3, 1), (1, 3, 2), (2, 3, 1), (2, 3, 2), (3, 5, 1), (4, 5, 1)]
+    ("side", "kernel", "strides", "dilation"),
+    [(1, 3, 1, 1), (1, 3, 2, 1), (2, 3, 1, 1), (2, 3, 2, 1), (3, 5, 1, 1), (4, 5, 1, 1), (4, 3, 1, 2), (8, 3, 1, 4)],
 )
-def test_small_maps_padded_with_ones_give_what_zeros_give(side, kernel, strides):
+def test_small_maps_padded_with_ones_give_what_zeros_give(side, kernel, strides, dilation):
     arguments = {"filters": 5, "kernel_size": kernel, "strides": strides, "padding": "same", "use_bias": False}
+    arguments["dilation_rate"] = dilation
     plain = larq.layers.QuantConv2D(input_quantizer="approx_sign", **arguments)
     small = SmallMapConv(input_quantizer="approx_sign", **arguments)
     maps = tf.random.normal([3, side, side, 4], seed=1)
