@@ -1,4 +1,4 @@
-"""Ratios measured side by side: `python -m larq_ssl.experiments.benchmark --what=pipeline|train_step|encode|probes`.
+"""Ratios measured side by side: `python -m larq_ssl.experiments.benchmark --what=<one of the following>`.
 
 Every variant has a process of its own; they take turns, and what counts is how a turn compares with that of the
 reference just before. `pipeline`: our views against the same policy as a per-image `tf.data` map. `train_step`: steps
@@ -6,15 +6,16 @@ through `fit` against a bare `tf.function` of the encoder's forward and backward
 passes of its networks, and those of DINO with local views against those without. `encode`: the extraction of features
 against the bare encoder, and kNN against its matrix product. `probes`: linear evaluation at eight learning rates
 against one, with cached features and with augmented views; extraction and kNN, of images and features in memory.
+`device`: an exported file, image by image, against the float twin under XNNPACK, at one thread and at two.
 """
 
 import os
 import pathlib
-import statistics
+import platform
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -22,6 +23,7 @@ from absl import flags
 
 from larq_ssl.data.views import POLICIES
 from larq_ssl.experiments import (
+    benchmark_device,
     benchmark_multi_crop,
     benchmark_networks,
     benchmark_pipeline,
@@ -30,7 +32,8 @@ from larq_ssl.experiments import (
     common,
 )
 from larq_ssl.experiments.benchmark_networks import METHODS
-from larq_ssl.experiments.benchmark_workers import Measurement, Variant, measure
+from larq_ssl.experiments.benchmark_table import table
+from larq_ssl.experiments.benchmark_workers import Variant, measure
 from larq_ssl.experiments.run_folder import environment
 from larq_ssl.files import AlreadyExistsError, write_json, write_whole
 from larq_ssl.models import ARCHITECTURES
@@ -39,7 +42,7 @@ from larq_ssl.models.encoder import BINARIZATIONS, STEMS
 FLAGS = flags.FLAGS
 
 _WHAT = flags.DEFINE_enum(
-    "what", None, ["pipeline", "train_step", "encode", "probes"], "What to measure.", required=True
+    "what", None, ["pipeline", "train_step", "encode", "probes", "device"], "What to measure.", required=True
 )
 _OUT = flags.DEFINE_string("out", None, "Also write the table to <out>.md and all numbers to <out>.json.")
 _REPEATS = flags.DEFINE_integer("repeats", 3, "Turns of each variant.", 1)
@@ -54,6 +57,7 @@ _BATCH = flags.DEFINE_integer("batch_size", None, "Images per step; by default 8
 _METHODS = flags.DEFINE_list("methods", list(METHODS), "Training steps to measure; encoder: without a method.")
 _VIEWS = flags.DEFINE_list("views", ["bssl", "moco_v2"], "View policies of the pipeline.")
 _SMALL = flags.DEFINE_string("small_images", None, "Folder with train/ to make views of 32 px of; by default made up.")
+_EXPORT = flags.DEFINE_string("export", None, "Folder of an export, whose files --what=device measures.")
 _PHOTOGRAPHS = flags.DEFINE_string("photographs", None, "Likewise for views of 224 px, and for the extraction.")
 
 # The columns compare speeds where the other side is to be beaten, times where it is a floor.
@@ -68,12 +72,7 @@ def groups(folders: dict[int, pathlib.Path]) -> dict[str, list[Variant]]:
         if unknown or not _VIEWS.value:
             raise ValueError(f"--views must be some of {', '.join(POLICIES)}, got {','.join(_VIEWS.value)}.")
         return benchmark_pipeline.groups(folders, _VIEWS.value, _BATCH.value or 64)
-    encoder = {
-        "name": _ENCODER.value,
-        "binarization": _BINARIZATION.value,
-        "stem": _STEM.value,
-        "width": _WIDTH.value,
-    }
+    encoder = network()
     size, batch_size, precisions = _IMAGE_SIZE.value, _BATCH.value or 8, _PRECISIONS.value
     if _WHAT.value == "train_step":
         unknown = [name for name in _METHODS.value if name not in METHODS]
@@ -85,9 +84,30 @@ def groups(folders: dict[int, pathlib.Path]) -> dict[str, list[Variant]]:
     return benchmark_networks.encode_groups(encoder, size, batch_size, precisions, str(folders[224]))
 
 
+def network() -> dict[str, Any]:
+    """Arguments of `larq_ssl.models.build`, by the flags."""
+    return {
+        "name": _ENCODER.value,
+        "binarization": _BINARIZATION.value,
+        "stem": _STEM.value,
+        "width": _WIDTH.value,
+    }
+
+
+def device_files(beside: pathlib.Path) -> benchmark_device.Files:
+    """The files that `--what=device` measures: those of `--export`, or converted into a folder."""
+    if _EXPORT.value is None:
+        common.say(f"Converting {_ENCODER.value} and its float twin.")
+        return benchmark_device.make_files(network(), _IMAGE_SIZE.value, beside)
+    for flag in (_ENCODER, _BINARIZATION, _WIDTH, _STEM, _IMAGE_SIZE):
+        if flag.present:
+            raise ValueError(f"--{flag.name} has no meaning with --export, which has a network: leave one out.")
+    return benchmark_device.exported_files(pathlib.Path(_EXPORT.value))
+
+
 def image_folders(beside: pathlib.Path) -> dict[int, pathlib.Path]:
     """Where the images of each view size lie; those that no flag names are made up."""
-    needed = {"pipeline": (32, 224), "train_step": (), "encode": (224,), "probes": ()}[_WHAT.value]
+    needed = {"pipeline": (32, 224), "train_step": (), "encode": (224,), "probes": (), "device": ()}[_WHAT.value]
     folders = {}
     for size in needed:
         flag = _SMALL if size == 32 else _PHOTOGRAPHS
@@ -99,34 +119,6 @@ def image_folders(beside: pathlib.Path) -> dict[int, pathlib.Path]:
         if not flag.value:
             benchmark_pipeline.make_images(folders[size], *_MADE_UP[size])
     return folders
-
-
-def table(measured: Mapping[str, Sequence[Measurement]], compares_time: bool) -> str:
-    """All groups as Markdown; the first variant of a group is what the others are compared with."""
-    what = "time, relative" if compares_time else "speed, relative"
-    text = ""
-    for group, results in measured.items():
-        text += f"\n### {group}\n\n| variant | images/s | lowest to highest | {what} | lowest to highest | peak MiB |"
-        gpu = results[0].accelerator_memory is not None
-        text += " GPU MiB |\n" if gpu else "\n"
-        text += "| --- |" + " ---: |" * (6 if gpu else 5) + "\n"
-        for result in results:
-            compared = ratios(result, results[0], compares_time)
-            cells = [result.name, *_spread(result.rates, 1), *_spread(compared, 2), f"{result.memory / 2**20:,.0f}"]
-            cells += [f"{result.accelerator_memory / 2**20:,.0f}"] if result.accelerator_memory is not None else []
-            text += "| " + " | ".join(cells) + " |\n"
-    return text
-
-
-def ratios(result: Measurement, reference: Measurement, of_times: bool) -> list[float]:
-    """How each turn compares with that of the reference in the same round."""
-    pairs = zip(result.rates, reference.rates, strict=True)
-    return [other / own if of_times else own / other for own, other in pairs]
-
-
-def _spread(values: Sequence[float], digits: int) -> tuple[str, str]:
-    low, middle, high = (f"{value:,.{digits}f}" for value in (min(values), statistics.median(values), max(values)))
-    return middle, f"{low} to {high}"
 
 
 def machine() -> dict[str, Any]:
@@ -156,8 +148,14 @@ def main() -> int:
                 raise AlreadyExistsError(
                     f"--out={_OUT.value}: {_OUT.value}{suffix} exists already; choose another name."
                 )
+        if _EXPORT.value is not None and _WHAT.value != "device":
+            raise ValueError(f"--export has no meaning with --what={_WHAT.value}: leave it out.")
         before, started = machine(), time.perf_counter()
-        wanted = groups(image_folders(pathlib.Path(beside)))
+        files = device_files(pathlib.Path(beside)) if _WHAT.value == "device" else None
+        if files is None:
+            wanted = groups(image_folders(pathlib.Path(beside)))
+        else:
+            wanted = benchmark_device.groups(files, before["processor"] or platform.machine(), before["cores"])
         measured = {
             name: measure(variants, _REPEATS.value, _SECONDS.value, common.bar(name))
             for name, variants in wanted.items()
@@ -166,6 +164,8 @@ def main() -> int:
     text = table(measured, _WHAT.value in _COMPARES_TIME)
     text += benchmark_s2bnn.summary(measured)
     text += benchmark_multi_crop.summary(measured, _IMAGE_SIZE.value)
+    if files is not None:
+        text += benchmark_device.summary(measured, files.notes)
     text += footer(command, before, time.perf_counter() - started)
     common.say(text)
     if _OUT.value:

@@ -5,11 +5,15 @@ Turns go A B A B ..., so that whatever else slows the machine down slows both, a
 """
 
 import contextlib
+import ctypes
 import dataclasses
+import gc
+import importlib
 import multiprocessing
 import os
 import pathlib
 import resource
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,8 +22,8 @@ from typing import Any
 
 import tensorflow as tf
 
-Turn = Callable[[int], tuple[int, float]]
-"""Does that many steps, and returns the number of images and the seconds that they took."""
+Turn = Callable[[int], tuple[int, float | list[float]]]
+"""Does that many steps, and returns the number of images and the seconds that they took, or those of each image."""
 
 
 def repeated(step: Callable[[], tf.Tensor], images: int) -> Turn:
@@ -36,6 +40,20 @@ def repeated(step: Callable[[], tf.Tensor], images: int) -> Turn:
     return turn
 
 
+def timed(step: Callable[[], object]) -> Turn:
+    """Turns of a function that is called for each image and returns when it is done; each call is timed."""
+
+    def turn(steps: int) -> tuple[int, list[float]]:
+        seconds = []
+        for _ in range(steps):
+            started = time.perf_counter()
+            step()
+            seconds.append(time.perf_counter() - started)
+        return steps, seconds
+
+    return turn
+
+
 @dataclasses.dataclass(frozen=True)
 class Variant:
     """Something to measure.
@@ -44,11 +62,16 @@ class Variant:
         name: What the table calls it.
         prepare: Function of a module, `(**settings) -> Turn`; called in the variant's own process.
         settings: Its arguments; plain values.
+        modules: Names of modules that are imported before, so that their memory is not the variant's own; `None` where
+            own memory is not asked for.
+        file_bytes: Size of the file that is measured, if there is one.
     """
 
     name: str
     prepare: Callable[..., Turn]
     settings: Mapping[str, Any]
+    modules: tuple[str, ...] | None = None
+    file_bytes: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +83,10 @@ class Measurement:
         steps: Steps of each turn.
         memory: Largest resident memory of the process in bytes, TensorFlow itself included.
         accelerator_memory: Largest memory allocated on the first GPU in bytes, `None` without one.
+        own_memory: `memory` less what was in use before the variant was prepared, in bytes; `None` if not asked for.
+        latencies: Seconds of each image of each turn, where images are timed one by one; else empty.
+        busy: Processors that the process kept busy in each turn, on average.
+        file_bytes: Of the variant.
     """
 
     name: str
@@ -67,6 +94,15 @@ class Measurement:
     steps: int
     memory: int
     accelerator_memory: int | None
+    own_memory: int | None = None
+    latencies: list[list[float]] = dataclasses.field(default_factory=list)
+    busy: list[float] = dataclasses.field(default_factory=list)
+    file_bytes: int | None = None
+
+    @property
+    def speeds(self) -> list[float]:
+        """Images per second of each turn; where images are timed one by one, that of the median image."""
+        return [1 / statistics.median(seconds) for seconds in self.latencies] or self.rates
 
 
 def measure(
@@ -90,17 +126,40 @@ def measure(
         for worker in workers:
             worker.receive()  # all prepare at the same time
         steps = [worker.steps_of(seconds) for worker in workers]
-        rates: list[list[float]] = [[] for _ in workers]
+        turns: list[list[_Done]] = [[] for _ in workers]
         for turn in range(total):
             number = turn % len(workers)
-            images, duration = workers[number].turn(steps[number])
-            rates[number].append(images / duration)
+            turns[number].append(workers[number].turn(steps[number]))
             tell(turn + 1, total)
         memories = [worker.ask(None) for worker in workers]
-    return [
-        Measurement(variant.name, *values)
-        for variant, *values in zip(variants, rates, steps, *zip(*memories, strict=True), strict=True)
-    ]
+    return [_measurement(*of_variant) for of_variant in zip(variants, turns, steps, memories, strict=True)]
+
+
+def _measurement(
+    variant: Variant, turns: Sequence["_Done"], steps: int, memories: tuple[int, int | None, int | None]
+) -> Measurement:
+    peak, accelerator, before = memories
+    return Measurement(
+        variant.name,
+        [turn.images / turn.seconds for turn in turns],
+        steps,
+        peak,
+        accelerator,
+        own_memory=None if before is None else peak - before,
+        latencies=[turn.latencies for turn in turns if turn.latencies],
+        busy=[turn.busy for turn in turns],
+        file_bytes=variant.file_bytes,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Done:
+    """A turn: images, seconds, those of each image if they are known, and processors kept busy."""
+
+    images: int
+    seconds: float
+    latencies: list[float]
+    busy: float
 
 
 class _Worker:
@@ -122,15 +181,15 @@ class _Worker:
         self._connection.send(question)
         return self.receive()
 
-    def turn(self, steps: int) -> tuple[int, float]:
+    def turn(self, steps: int) -> _Done:
         return self.ask(steps)
 
     def steps_of(self, seconds: float) -> int:
         """How many steps last about so long; at least one."""
-        steps, (_, duration) = 1, self.turn(1)
+        steps, duration = 1, self.turn(1).seconds
         while duration < seconds / 4:  # the first few steps may have been prefetched
             steps *= 4
-            _, duration = self.turn(steps)
+            duration = self.turn(steps).seconds
         return max(1, round(steps * seconds / duration))
 
 
@@ -155,6 +214,7 @@ def _work(variant: Variant, connection: Connection) -> None:
         tf.config.experimental.set_memory_growth(gpu, True)
     with contextlib.suppress(EOFError, BrokenPipeError):  # the parent is gone
         try:
+            before = None if variant.modules is None else _memory_with(variant.modules)
             turn = variant.prepare(**variant.settings)
             turn(1)
         except ValueError as error:
@@ -162,19 +222,40 @@ def _work(variant: Variant, connection: Connection) -> None:
             return
         connection.send("ready")
         while (steps := connection.recv()) is not None:
-            connection.send(turn(steps))
-        connection.send((_peak_memory(), _peak_accelerator_memory()))
+            connection.send(_do(turn, steps))
+        connection.send((_memory("VmHWM"), _peak_accelerator_memory(), before))
         connection.recv()  # until the parent ends this process
 
 
-def _peak_memory() -> int:
+def _do(turn: Turn, steps: int) -> _Done:
+    started, used = time.perf_counter(), time.process_time()
+    images, seconds = turn(steps)
+    busy = (time.process_time() - used) / (time.perf_counter() - started)
+    return _Done(images, sum(seconds), seconds, busy) if isinstance(seconds, list) else _Done(images, seconds, [], busy)
+
+
+def _memory_with(modules: Sequence[str]) -> int:
+    """Bytes of memory that this process uses with some modules imported; its peak is counted from here on."""
+    for name in modules:
+        importlib.import_module(name)
+    gc.collect()
+    # What is free, but not given back, would be used by the variant without being seen.
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
+    with contextlib.suppress(OSError):
+        pathlib.Path("/proc/self/clear_refs").write_text("5")
+    return _memory("VmRSS")
+
+
+def _memory(name: str) -> int:
+    """Bytes of memory of this process: `VmRSS`, what is resident, or `VmHWM`, the most that was."""
     try:
         lines = pathlib.Path("/proc/self/status").read_text().splitlines()
     except OSError:
         scale = 1 if sys.platform == "darwin" else 1024
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
     # Not `getrusage`, which on Linux begins with the memory of the parent.
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 
 
 def _peak_accelerator_memory() -> int | None:

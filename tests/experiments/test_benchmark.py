@@ -195,7 +195,7 @@ def test_extraction_and_knn_count_their_images(images):
 
 def test_a_ratio_is_one_of_neighbouring_turns(commands):
     code = """
-from larq_ssl.experiments import benchmark
+from larq_ssl.experiments import benchmark_table as benchmark
 from larq_ssl.experiments.benchmark_workers import Measurement
 slow, fast = Measurement("slow", [1.0, 2.0, 3.0], 1, 2**30, None), Measurement("fast", [4.0, 4.0, 4.0], 1, 2**20, None)
 print(benchmark.ratios(fast, slow, of_times=False), benchmark.ratios(fast, slow, of_times=True))
