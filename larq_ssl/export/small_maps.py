@@ -2,8 +2,9 @@
 
 The fast kernels of Larq Compute Engine 0.16 pad with ones and then correct the borders for zeros. Where a map is
 smaller than the kernel (3x3 on 2x2, as in the last stage of a network that sees images of 16 pixels; 3x3 with dilation
-4, which spans 9, on 8x8) two borders meet in one place, which the correction does not expect, and the result is wrong; the reference kernel is right. The same
-numbers come out of padding with ones, which is right everywhere, minus what the taps beyond the edge add.
+4, which spans 9, on 8x8) two borders meet in one place, which the correction does not expect, and the result is wrong;
+the reference kernel is right. The same numbers come out of padding with ones, which is right everywhere, minus what
+the taps beyond the edge add.
 """
 
 from collections.abc import Callable
