@@ -17,6 +17,7 @@ from PIL import Image
 from larq_ssl.data.datasets import load_dataset
 from larq_ssl.experiments import common
 from larq_ssl.experiments.run_folder import RunFolder
+from larq_ssl.export.choosing import POINTS
 from larq_ssl.files import whole_folder
 
 _OUT = flags.DEFINE_string("out", "runs/edge", "Folder of everything that is made.")
@@ -25,9 +26,6 @@ _DATA_DIR = flags.DEFINE_string(
 )
 _EPOCHS = flags.DEFINE_integer("epochs", None, "Of each training, instead of the recipes'.", 1)
 _SEED = flags.DEFINE_integer("seed", 0, "Of weights, views, order, and of which images keep their label.", 0)
-
-ALLOWED = 0.005
-"""By how much the top-1 accuracy of the file may differ from Keras's."""
 
 # More than the test images of the digits: all are looked at.
 _AUDIT_IMAGES = 10_000
@@ -163,7 +161,7 @@ def main() -> int:
     exported = out / "exported"
     common.say(f"\n{text}\n{(out / 'speed.md').read_text()}")
     common.say(f"How to use {exported / 'model.tflite'}, and what it is: {exported / 'model_card.md'}.")
-    if difference > ALLOWED:
+    if difference > POINTS:
         return common.fail(f"The file's accuracy differs from Keras's by {100 * difference:.1f} points.", 1)
     return 0
 

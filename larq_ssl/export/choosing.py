@@ -11,6 +11,9 @@ from larq_ssl.export.product import Product
 AGREEMENT = 0.98
 """What the file must agree with Keras on, end to end, for its first and last layers to be in 8 bits."""
 
+POINTS = 0.005
+"""By how much its top-1 accuracy may then differ from Keras's."""
+
 # Images that the ranges of 8 bits are seen on.
 _CALIBRATION = 64
 _MEASURES = ("centred_cosine", "knn_agreement", "top1_agreement")
@@ -56,10 +59,18 @@ def choose(
 
 
 def disagreements(found: Mapping[str, Any], in_float32: Mapping[str, Any]) -> list[str]:
-    """Where a file agrees with Keras on less than `AGREEMENT`, and on less than the file in float32 does."""
+    """Where a file agrees with Keras on less than `AGREEMENT`, or differs by more than `POINTS` in its accuracy; and
+    on less, and by more, than the file in float32 does."""
     numbers, before = found["end_to_end"], in_float32["end_to_end"]
     low = [name for name in _MEASURES if name in numbers and numbers[name] < min(AGREEMENT, before[name])]
-    return [f"{name.replace('_', ' ')} is {numbers[name]:.3f}, below {AGREEMENT:g}." for name in low]
+    told = [f"{name.replace('_', ' ')} is {numbers[name]:.3f}, below {AGREEMENT:g}." for name in low]
+    if _difference(numbers) > max(POINTS, _difference(before)):
+        told.append(f"top 1 is {numbers['file_top1']:.3f}, that of Keras {numbers['keras_top1']:.3f}.")
+    return told
+
+
+def _difference(numbers: Mapping[str, float]) -> float:
+    return abs(numbers["file_top1"] - numbers["keras_top1"]) if "file_top1" in numbers else 0.0
 
 
 def _unequal(found: dict[str, Any]) -> list[str]:

@@ -65,4 +65,6 @@ def reference(product: Product, layers: Sequence[str], exported: bool = False) -
         *others, output = shown(images, training=False)
         return [*others, output if head is None else head(output, training=False)]
 
-    return lambda images: [tensor.numpy() for tensor in compute(images.astype(np.float32))]
+    # Traced once: TensorFlow warns of functions that are made anew and traced at every call.
+    traced = compute.get_concrete_function()
+    return lambda images: [tensor.numpy() for tensor in traced(tf.constant(images, tf.float32))]

@@ -99,3 +99,9 @@ def test_disagreement_is_told():
     after = {"end_to_end": {"centred_cosine": 0.95, "top1_agreement": 0.97}}
     assert choosing.disagreements(before, before) == []
     assert choosing.disagreements(after, before) == ["centred cosine is 0.950, below 0.98."]
+    before = {"end_to_end": {"file_top1": 0.75, "keras_top1": 0.75}}
+    assert choosing.disagreements({"end_to_end": {"file_top1": 0.746, "keras_top1": 0.75}}, before) == []
+    for file in (0.744, 0.756):
+        after = {"end_to_end": {"file_top1": file, "keras_top1": 0.75}}
+        assert choosing.disagreements(after, before) == [f"top 1 is {file}, that of Keras 0.750."]
+        assert choosing.disagreements(after, after) == []
