@@ -124,6 +124,10 @@ class ImageDataset:
         )
 
 
+class NothingHeldOutError(ValueError):
+    """A data set has no part to validate with, and none of its training images were asked to be held out."""
+
+
 def in_memory(dataset: ImageDataset) -> ImageDataset:
     """The data set with its images kept decoded, if they are of one size, small, few enough and all good."""
     if dataset.images is not None:

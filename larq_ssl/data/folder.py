@@ -5,7 +5,7 @@ import pathlib
 
 import numpy as np
 
-from larq_ssl.data.datasets import ImageDataset, fingerprint, split_indices
+from larq_ssl.data.datasets import ImageDataset, NothingHeldOutError, fingerprint, split_indices
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 
@@ -52,7 +52,9 @@ def load_folder(split: str, data_dir: str | None, val_fraction: float, seed: int
     if val is not None and val_fraction > 0.0:
         raise ValueError(f"val_fraction is {val_fraction}: it must be 0 where there is a folder {str(val)!r}")
     if split == "val" and val is None and val_fraction == 0.0:
-        raise ValueError(f"val_fraction is 0 and {data_dir!r} has no folder val/ or test/: one of them is needed")
+        raise NothingHeldOutError(
+            f"val_fraction is 0 and {data_dir!r} has no folder val/ or test/: one of them is needed"
+        )
     folder = val if split == "val" and val is not None else root / "train"
     files = image_files(folder)
     if not files:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from larq_ssl.data.datasets import ImageDataset, fingerprint, split_indices
+from larq_ssl.data.datasets import ImageDataset, NothingHeldOutError, fingerprint, split_indices
 
 _VAL_SPLITS = ("validation", "val", "test")
 # A record: length (8 bytes), checksum of the length (4), data, checksum of the data (4).
@@ -125,7 +125,9 @@ def load_tfds(name: str, split: str, data_dir: str | None, val_fraction: float, 
     if val is not None and val_fraction > 0.0:
         raise ValueError(f"val_fraction is {val_fraction}: it must be 0, because {name!r} has a split {val!r}")
     if split == "val" and val is None and val_fraction == 0.0:
-        raise ValueError(f"val_fraction is 0 and {name!r} has no split of {_VAL_SPLITS}: its splits are {list(splits)}")
+        raise NothingHeldOutError(
+            f"val_fraction is 0 and {name!r} has no split of {_VAL_SPLITS}: its splits are {list(splits)}"
+        )
     chosen = val if split == "val" and val is not None else "train"
     if chosen not in splits:
         raise ValueError(f"{name!r} has no split {chosen!r}: its splits are {list(splits)}")

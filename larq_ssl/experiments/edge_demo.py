@@ -104,11 +104,19 @@ def take(step: Step, out: pathlib.Path) -> None:
         ValueError: If it fails.
     """
     if step.made is not None and (out / step.made).exists():
+        _refuse_another_export(out)
         common.say(f"{out / step.made} is there already.")
         return
     code = common.run_command(step.command[0], step.command[1:])
     if code:
         raise ValueError(f"The walk-through stops: {step.command[0]} ended with exit code {code}.")
+
+
+def _refuse_another_export(out: pathlib.Path) -> None:
+    """Raises a `ValueError` if the exported file is of another network than the one that is fine-tuned now."""
+    exported = json.loads((out / "exported" / "export.json").read_text())["encoder_hash"]
+    if RunFolder(out / "fine_tuned").results()["encoders"]["student"] != exported:
+        raise ValueError(f"{out / 'exported'} is of another training: move it and {out / 'speed.md'} aside.")
 
 
 def write_digits(folder: pathlib.Path) -> None:

@@ -14,7 +14,7 @@ from absl import flags
 from larq_ssl import export
 from larq_ssl.evaluation.untrained import untrained
 from larq_ssl.experiments import common, export_card, export_head, export_images, probed
-from larq_ssl.models import Encoder
+from larq_ssl.models import ARCHITECTURES, Encoder
 from larq_ssl.models.folder import load_encoder
 
 FLAGS = flags.FLAGS
@@ -39,11 +39,15 @@ def out_folder() -> pathlib.Path:
     # Raises
         ValueError: If none is named, or something is there.
     """
-    if FLAGS.out is None:
+    if not FLAGS.out:
         raise ValueError("--out is missing: the folder to write the files into.")
     if os.path.lexists(FLAGS.out):
         raise ValueError(f"--out={FLAGS.out} exists already: name another folder.")
-    return pathlib.Path(FLAGS.out)
+    folder = pathlib.Path(FLAGS.out)
+    above = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise ValueError(f"--out={FLAGS.out} cannot be made: {above} is a file.")
+    return folder
 
 
 def refuse(encoder: Encoder) -> None:
@@ -57,6 +61,8 @@ def refuse(encoder: Encoder) -> None:
     reason = export.refusal(encoder.spec)
     if reason is not None and not _ALLOW_FLOAT.value:
         raise ValueError(f"{reason} Export the run of stage 2, or give --allow_float.")
+    if _TWIN.value and "none" not in ARCHITECTURES[encoder.spec.name].binarizations:
+        raise ValueError(f"--float_twin is not possible: {encoder.spec.name} has no float form.")
     export.compute_engine()
 
 
@@ -76,6 +82,12 @@ def show(record: dict[str, Any]) -> None:
         common.say(f"{name}: {value:.4g}")
     if audit["flips"]:
         common.say(f"flipped signs: {audit['flips']['mean_share']:.2g} of all, in the mean of the layers.")
+    agreement = audit["end_to_end"].get("top1_agreement", 1.0)
+    if agreement < export.AGREEMENT:
+        common.say(
+            f"File and Keras choose the same class for {agreement:.1%} of the images alone: rounding flips signs of a "
+            "network whose classes lie so close together. Layer by layer they are equal."
+        )
 
 
 def main() -> int:
@@ -85,8 +97,12 @@ def main() -> int:
         source = probed.probed()
         encoder = load_encoder(source.folder)
         refuse(encoder)
-        head = export_head.of_encoder(encoder, source.folder, source.image_size)
         images = export_images.load(source, FLAGS.batch_size or 256)
+        head = export_head.of_encoder(encoder, source.folder, source.image_size, images.train)
+        names = export_head.class_names(source.folder, images.train)
+        same_classes = names == images.train.class_names
+        if export_head.HEAD.value != "none" and not same_classes:
+            common.say("The images have other classes than the classifier, so that its accuracy on them is not told.")
         if FLAGS.random:
             encoder = untrained(encoder, images.train, source.image_size, FLAGS.seed)
         known = None
@@ -95,13 +111,13 @@ def main() -> int:
             known = images.features(encoder, images.train)
             head = export_head.train(known, images.features(encoder, images.test), classes, encoder, FLAGS.seed)
         product = export.make_product(encoder, source.image_size, head, _PIXELS.value, _ALLOW_FLOAT.value)
-        audited = images.audit_images(_AUDIT.value, images.bank(encoder, known))
+        audited = images.audit_images(_AUDIT.value, images.bank(encoder, known), with_labels=same_classes)
         record = export.write_export(
             folder,
             encoder,
             product,
             audited,
-            images.train.class_names if product.classes == images.train.classes else (),
+            names,
             export_card.facts(source),
             _TWIN.value,
             _SAVED_MODEL.value,

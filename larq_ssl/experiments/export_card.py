@@ -4,17 +4,21 @@ import json
 import pathlib
 from typing import Any
 
+from absl import flags
+
 from larq_ssl.evaluation.results import FILE_NAME, read_results
 from larq_ssl.experiments import common
 from larq_ssl.experiments.probed import Probed
 from larq_ssl.experiments.run_folder import RunFolder
 
-THIS = "this encoder"
+THIS, _OTHER = "this encoder", "another encoder"
 _BASELINES = {"-random": "untrained network", "-raw_pixels": "raw pixels"}
 
 
 def facts(source: Probed) -> dict[str, Any]:
     """Method, data, flags of the stages, probes and licences, as far as the folder of the encoder is in a run's."""
+    if flags.FLAGS.random:
+        return {"method": "nothing: its weights are random, a baseline"}
     run = RunFolder(source.folder.parent.parent)
     if source.folder.parent.name != "encoders" or not run.finished:
         return {}
@@ -46,33 +50,35 @@ def probes(run: RunFolder, encoder_hash: str) -> dict[str, dict[str, float]]:
     # Returns
         Metrics by `THIS`, "untrained network", "raw pixels" and "another encoder", as far as there are such.
     """
-    own = {name: value for name, value in run.results().get("metrics", {}).items() if "top1" in name or "top5" in name}
-    found: dict[str, dict[str, float]] = {THIS: own}
+    results = run.results()
+    own = {name: value for name, value in results.get("metrics", {}).items() if "top1" in name or "top5" in name}
+    measured_on = THIS if results.get("encoders", {}).get("student") == encoder_hash else _OTHER
+    found: dict[str, dict[str, float]] = {THIS: {}, measured_on: own}
     for file in sorted((run.path / "probes").glob(f"*/{FILE_NAME}")):
-        results = read_results(file.parent)
-        same = results.settings.get("encoder_hash") == encoder_hash
-        kind = next((kind for mark, kind in _BASELINES.items() if mark in file.parent.name), "another encoder")
-        found.setdefault(THIS if same else kind, {}).update(results.metrics)
+        probe = read_results(file.parent)
+        same = probe.settings.get("encoder_hash") == encoder_hash
+        kind = next((kind for mark, kind in _BASELINES.items() if mark in file.parent.name), _OTHER)
+        found.setdefault(THIS if same else kind, {}).update(probe.metrics)
     return {kind: dict(sorted(metrics.items())) for kind, metrics in found.items() if metrics}
 
 
 def _data(run: RunFolder) -> str | None:
-    flags = run.flags()
-    if "dataset" not in flags:
+    given = run.flags()
+    if "dataset" not in given:
         return None
-    told = [f"`{flags['dataset']}`"]
+    told = [f"`{given['dataset']}`"]
     for name, words in (("data_dir", "in"), ("max_train_images", "at most, images:"), ("classes_list", "classes:")):
-        if name in flags:
-            told.append(f"{words} `{flags[name]}`")
+        if name in given:
+            told.append(f"{words} `{given[name]}`")
     inputs = ", ".join(f"{name} `{fingerprint}`" for name, fingerprint in sorted(run.inputs().items()))
-    return f"Trained on {' '.join(told)}, at {flags.get('image_size')} pixels. Fingerprints: {inputs}."
+    return f"Trained on {' '.join(told)}, at {given.get('image_size')} pixels. Fingerprints: {inputs}."
 
 
 def _stages(run: RunFolder) -> dict[str, dict[str, str]]:
     """Flags of the run and of those that it went on from, the earliest first."""
-    flags, before = run.flags(), _before(run)
+    given, before = run.flags(), _before(run)
     earlier = {} if before is None else _stages(before)
-    return {**earlier, **({str(run.path): flags} if flags else {})}
+    return {**earlier, **({str(run.path): given} if given else {})}
 
 
 def _before(run: RunFolder) -> RunFolder | None:

@@ -1,19 +1,23 @@
 """The classifier of an export, by the flags `--head`, `--linear_probe` and those of a linear evaluation."""
 
+import json
 import pathlib
 
 import tensorflow as tf
 from absl import flags
 
+from larq_ssl.data.datasets import ImageDataset
 from larq_ssl.evaluation.features import Features
 from larq_ssl.evaluation.linear import linear
-from larq_ssl.evaluation.results import read_results
+from larq_ssl.evaluation.results import FILE_NAME, read_results
 from larq_ssl.experiments import common, linear_flags
+from larq_ssl.experiments.run_folder import RunFolder
 from larq_ssl.layers import UnitRows
 from larq_ssl.models import Encoder, load_head
 from larq_ssl.models.folder import encoder_hash
 
 HEADS = ("none", "linear", "classifier")
+_WORDS = {"encoder_hash": "the encoder", "image_size": "images of side", "train": "training images with fingerprint"}
 
 flags.adopt_module_key_flags(linear_flags)
 
@@ -50,19 +54,46 @@ def needs_features() -> bool:
     return HEAD.value == "linear" and _PROBE.value is None
 
 
-def of_encoder(encoder: Encoder, folder: pathlib.Path, image_size: int) -> tf.keras.Sequential | None:
+def of_encoder(
+    encoder: Encoder, folder: pathlib.Path, image_size: int, images: ImageDataset
+) -> tf.keras.Sequential | None:
     """The head that is there already, `None` if there is to be none.
 
     # Arguments
         encoder: What it follows.
         folder: Of the encoder.
         image_size: Side of the images.
+        images: Of the flags, which a linear classifier must have been trained on.
     # Raises
-        ValueError: If there is no such head, or it is another encoder's.
+        ValueError: If there is no such head, or it is another encoder's, or the encoder ends in classes of its own.
     """
     if HEAD.value == "classifier":
         return _of_run(encoder, folder)
-    return None if _PROBE.value is None else _of_probe(encoder, pathlib.Path(_PROBE.value), image_size)
+    if encoder.spec.classes is not None:
+        raise ValueError(f"--head={HEAD.value}, but the network ends in a classifier: give --head=classifier.")
+    if _PROBE.value is None:
+        return None
+    return _of_probe(encoder, pathlib.Path(_PROBE.value), image_size, images.fingerprint)
+
+
+def class_names(folder: pathlib.Path, images: ImageDataset) -> tuple[str, ...]:
+    """Names of the classes of the head, as far as they are known.
+
+    A linear classifier has those of the images that it was trained on; a run wrote down its own.
+
+    # Arguments
+        folder: Of the encoder.
+        images: Training images of the flags.
+    """
+    if HEAD.value == "none":
+        return ()
+    if HEAD.value == "linear":
+        return images.class_names
+    run = RunFolder(folder.parent.parent)
+    if run.classes_file.is_file():
+        return tuple(json.loads(run.classes_file.read_text()))
+    trained_on = run.inputs().get("data") if run.finished else None
+    return images.class_names if trained_on == images.fingerprint else ()
 
 
 def train(train_features: Features, test: Features, classes: int, encoder: Encoder, seed: int) -> tf.keras.Sequential:
@@ -94,15 +125,18 @@ def _of_run(encoder: Encoder, folder: pathlib.Path) -> tf.keras.Sequential | Non
     return tf.keras.Sequential([tf.keras.Input(parts[0].input_shape[1:]), *parts], name="classifier_of_run")
 
 
-def _of_probe(encoder: Encoder, folder: pathlib.Path, image_size: int) -> tf.keras.Sequential:
-    if not (folder / "head").is_dir():
+def _of_probe(encoder: Encoder, folder: pathlib.Path, image_size: int, images: str) -> tf.keras.Sequential:
+    if not (folder / "head").is_dir() or not (folder / FILE_NAME).is_file():
         raise ValueError(
-            f"--linear_probe={folder} has no folder `head`: it is none of a linear evaluation, or an old one."
+            f"--linear_probe={folder} has no folder `head` and {FILE_NAME}: it is none of a linear evaluation that is "
+            "finished, or an old one."
         )
     settings = read_results(folder).settings
-    for name, own in (("encoder_hash", encoder_hash(encoder)), ("image_size", image_size)):
+    for name, own in (("encoder_hash", encoder_hash(encoder)), ("image_size", image_size), ("train", images)):
         if settings.get(name) != own:
-            raise ValueError(f"--linear_probe={folder} is of {name} {settings.get(name)}, and the encoder has {own}.")
+            raise ValueError(
+                f"--linear_probe={folder} is of {_WORDS[name]} {settings.get(name)}, and here it is {own}."
+            )
     return _on_features(load_head(folder / "head"), bool(settings.get("normalise")))
 
 

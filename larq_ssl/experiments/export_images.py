@@ -5,14 +5,14 @@ import dataclasses
 import numpy as np
 
 from larq_ssl.data import pipeline
-from larq_ssl.data.datasets import ImageDataset
+from larq_ssl.data.datasets import ImageDataset, NothingHeldOutError
 from larq_ssl.evaluation.features import Features, extract
 from larq_ssl.experiments import common
 from larq_ssl.experiments.probed import Probed
-from larq_ssl.export import AuditImages
+from larq_ssl.export import AuditImages, feature_name
 from larq_ssl.models import Encoder
 
-_BANK = 4096
+_BANK, _CALIBRATION = 4096, 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,24 +32,29 @@ class Images:
     batch_size: int
 
     def features(self, encoder: Encoder, images: ImageDataset) -> Features:
-        """Features of images by Keras."""
-        return extract(
-            encoder, images, self.image_size, self.batch_size, progress=common.bar(f"features of {images.split}")
-        )
+        """Features of images by Keras, those before its classes of a network that ends in some."""
+        output = feature_name(encoder) if encoder.spec.classes is not None else None
+        bar = common.bar(f"features of {images.split}")
+        return extract(encoder, images, self.image_size, self.batch_size, progress=bar, output=output)
 
     def bank(self, encoder: Encoder, known: Features | None) -> Features:
         """Features of up to 4,096 training images, some of those that are known."""
         rows = _some(self.train.size if known is None else len(known), _BANK)
         return self.features(encoder, self.train.subset(rows, "bank")) if known is None else known.select(rows)
 
-    def audit_images(self, count: int, bank: Features) -> AuditImages:
-        """Up to so many of the test images."""
-        chosen = self.test.subset(_some(self.test.size, count), "audit")
+    def audit_images(self, count: int, bank: Features, with_labels: bool = True) -> AuditImages:
+        """Up to so many of the test images, and some of the training images for the ranges of 8 bits."""
+        images, labels = self._pixels(self.test, count)
+        calibration, _ = self._pixels(self.train, _CALIBRATION)
+        return AuditImages(images, labels if with_labels else None, bank, calibration)
+
+    def _pixels(self, dataset: ImageDataset, count: int) -> tuple[np.ndarray, np.ndarray]:
+        chosen = dataset.subset(_some(dataset.size, count), "audit")
         parts = list(pipeline.image_batches(chosen, self.image_size, self.batch_size).as_numpy_iterator())
         if not parts:
-            raise ValueError(f"{self.test.name} ({self.test.split}) holds no image to audit the file with.")
+            raise ValueError(f"{dataset.name} ({dataset.split}) holds no image to audit the file with.")
         images, labels = (np.concatenate([part[key] for part in parts]) for key in ("image", "label"))
-        return AuditImages(images, labels, bank)
+        return images, labels
 
 
 def load(source: Probed, batch_size: int) -> Images:
@@ -57,7 +62,7 @@ def load(source: Probed, batch_size: int) -> Images:
     train = source.load("train")
     try:
         return Images(train, source.load("val"), source.image_size, batch_size)
-    except ValueError as error:
+    except NothingHeldOutError as error:
         order = np.random.default_rng(0).permutation(train.size)
         held_out, kept = np.split(order, [max(1, train.size // 10)])
         common.say(f"{error}; the file is audited with {len(held_out)} of the training images instead.")

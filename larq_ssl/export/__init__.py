@@ -2,14 +2,15 @@
 
 from larq_ssl.export.audit import AuditImages, audit, problems
 from larq_ssl.export.baking import bake, in_float32, refusal
-from larq_ssl.export.choosing import choose
+from larq_ssl.export.choosing import AGREEMENT, choose
 from larq_ssl.export.conversion import compute_engine, float_file, packed_file, write_saved_model
 from larq_ssl.export.flatbuffer import LiteFile
-from larq_ssl.export.product import PIXELS, Product, make_product
+from larq_ssl.export.product import PIXELS, Product, feature_name, make_product
 from larq_ssl.export.running import KERNELS, run
 from larq_ssl.export.writing import write_export
 
 __all__ = [
+    "AGREEMENT",
     "KERNELS",
     "PIXELS",
     "AuditImages",
@@ -19,6 +20,7 @@ __all__ = [
     "bake",
     "choose",
     "compute_engine",
+    "feature_name",
     "float_file",
     "in_float32",
     "make_product",

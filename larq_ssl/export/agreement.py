@@ -11,7 +11,7 @@ from larq_ssl.export.flatbuffer import LiteFile
 from larq_ssl.export.packing import PackedLayer
 from larq_ssl.export.parity import reference_of, sources
 from larq_ssl.export.product import Product
-from larq_ssl.export.running import Reference, features_in, run
+from larq_ssl.export.running import Reference, ends_of, run
 
 _NEIGHBOURS = 20
 # Pixels of the images that are looked at together: all maps of a network are held for them, twice.
@@ -63,9 +63,11 @@ def of_features(own: np.ndarray, keras: np.ndarray, bank: Features | None) -> di
     The centred cosine is that of what is left when the mean of Keras's features is taken away from both: without that
     it would be near 1 whatever the images.
     """
-    mean = keras.mean(axis=0)
-    cosines = _cosines(own - mean, keras - mean)
-    numbers = {"centred_cosine": float(cosines.mean()), "centred_cosine_min": float(cosines.min())}
+    numbers: dict[str, float] = {}
+    if len(keras) > 1:  # one image is its own mean
+        mean = keras.mean(axis=0)
+        cosines = _cosines(own - mean, keras - mean)
+        numbers = {"centred_cosine": float(cosines.mean()), "centred_cosine_min": float(cosines.min())}
     if bank is None:
         return numbers
     found = [np.concatenate([rows for _, _, rows in nearest(bank.features, side, 1)]) for side in (own, keras)]
@@ -90,11 +92,14 @@ def _both(
     file: LiteFile, product: Product, taps: list[int], images: np.ndarray, compute: Reference
 ) -> Iterator[tuple[list[np.ndarray], list[np.ndarray]]]:
     """What both have before each sign, as features and as output, a few images at a time."""
-    shown = file.showing([*taps, features_in(file, product)])
+    features = ends_of(file, product).features
+    shown = file.showing([*taps, features])
     at_once = max(1, _PIXELS // product.image_size**2)
     for start in range(0, len(images), at_once):
         part = images[start : start + at_once]
-        yield run(shown, [part]), compute(part)
+        *signs, own, output = run(shown, [part])
+        *others, _, keras, scores = compute(part)
+        yield [*signs, file.numbers(features, own), output], [*others, keras, scores]
 
 
 def _cosines(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The audit of an exported file: what is in it, and whether it computes what Keras computes."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,12 @@ from larq_ssl.export.product import Product
 from larq_ssl.export.running import KERNELS
 from larq_ssl.models import cost
 
+FLOOR = 0.9
+"""What a file without packed layers, of which no input can be equalised, must agree with Keras on, end to end."""
+
 # On equal inputs a few images show a layer in thousands of places.
 _EQUAL_INPUTS = 4
+_FLOORED = ("centred_cosine", "top1_agreement")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,11 +31,13 @@ class AuditImages:
         images: uint8 `[images, size, size, 3]`.
         labels: From 0 on, or `None`.
         bank: Features of other images, by Keras, for kNN; or `None`.
+        calibration: Other images, of the same shape, on which the ranges of 8 bits are seen; `None` for the same ones.
     """
 
     images: np.ndarray
     labels: np.ndarray | None = None
     bank: Features | None = None
+    calibration: np.ndarray | None = None
 
 
 def audit(content: bytes, product: Product, images: AuditImages) -> dict[str, Any]:
@@ -43,7 +50,7 @@ def audit(content: bytes, product: Product, images: AuditImages) -> dict[str, An
     # Returns
         JSON values: `operations` (how often each occurs), `binary_layers`, `packed_layers`, `not_packed` (names),
         `size`, `wasted_bits` (share by layer), and, if all are packed, `equal_inputs` (for each fast kernel
-        of Larq Compute Engine the largest difference, and that of each layer), `end_to_end` and `flips`.
+        of Larq Compute Engine the largest difference, and each of `layer_errors`), `end_to_end` and `flips`.
     """
     file = LiteFile(content)
     layers = packed_layers(file, product.encoder) if product.binary else []
@@ -67,16 +74,21 @@ def problems(found: dict[str, Any]) -> list[str]:
             f"{len(found['not_packed'])} of {found['binary_layers']} binary layers are not packed by Larq Compute "
             f"Engine: {names}."
         ]
-    told = []
+    told = [] if found["binary_layers"] else _low(found["end_to_end"])
     for kernels, equal in found["equal_inputs"].items():
         off = {name: error for name, error in equal["layers"].items() if not error <= TOLERANCE}
         if off:
             first, names = next(iter(off)), ", ".join(off)
             told.append(
-                f"On equal inputs the file differs from Keras by {off[first]:.2g} (allowed is {TOLERANCE:g}) from the "
-                f"layer {first} on, with the {kernels} kernels of Larq Compute Engine; layers: {names}."
+                f"On equal inputs the file differs from Keras by {off[first]:.2g} (allowed is {TOLERANCE:g}) from "
+                f"{first} on, with the {kernels} kernels of Larq Compute Engine: {names}."
             )
     return told
+
+
+def _low(numbers: Mapping[str, float]) -> list[str]:
+    told = [f"{name.replace('_', ' ')} {numbers[name]:.3f}" for name in _FLOORED if numbers.get(name, 1.0) < FLOOR]
+    return [f"The file does not compute what Keras computes (allowed is {FLOOR:g}): {', '.join(told)}."] if told else []
 
 
 def _size(content: bytes, product: Product) -> dict[str, float]:

@@ -32,7 +32,7 @@ def refusal(spec: EncoderSpec) -> str | None:
 
 def in_float32(encoder: Encoder, image_size: int) -> Encoder:
     """The same network at one size, computing in float32 whatever it was trained in."""
-    with _float32():
+    with float32_policy():
         twin = build_blank(dataclasses.replace(encoder.spec, image_size=image_size))
     assign_weights(twin, {name: weight.numpy() for name, weight in named_weights(encoder).items()})
     return twin
@@ -52,7 +52,7 @@ def bake(reference: Encoder) -> Encoder:
     for layer in reference.binary_layers:
         kernel = tf.constant(arrays[f"{layer.name}/kernel"])
         arrays[f"{layer.name}/kernel"] = layer.kernel_quantizer(kernel).numpy()
-    with _float32():
+    with float32_policy():
         twin = build_blank(dataclasses.replace(reference.spec, binarization="activations"), ExportedLayers())
     for layer in twin.binary_layers:
         if layer.edge is not None:
@@ -62,7 +62,8 @@ def bake(reference: Encoder) -> Encoder:
 
 
 @contextlib.contextmanager
-def _float32() -> Iterator[None]:
+def float32_policy() -> Iterator[None]:
+    """What is built inside computes in float32, whatever the policy is."""
     before = tf.keras.mixed_precision.global_policy()
     tf.keras.mixed_precision.set_global_policy("float32")
     try:

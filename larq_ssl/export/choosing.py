@@ -14,6 +14,9 @@ AGREEMENT = 0.98
 POINTS = 0.005
 """By how much its top-1 accuracy may then differ from Keras's."""
 
+FEWEST = 16
+"""Audited images below which an agreement says too little, and nothing is put into 8 bits."""
+
 # Images that the ranges of 8 bits are seen on.
 _CALIBRATION = 64
 _MEASURES = ("centred_cosine", "knn_agreement", "top1_agreement")
@@ -39,13 +42,15 @@ def choose(
     if wrong:
         raise ValueError(" ".join(wrong))
     told: dict[str, str] = {}
+    seen_by_ranges = images.images if images.calibration is None else images.calibration
     for part in PARTS:
-        if not with_int8:
-            told[part] = "float32: 8 bits were not wanted"
+        if not with_int8 or len(images.images) < FEWEST:
+            few = f"to judge 8 bits takes {FEWEST} images, and there are {len(images.images)}"
+            told[part] = f"float32: {few if with_int8 else '8 bits were not wanted'}"
             continue
         done = tuple(name for name, state in told.items() if state == "int8")
         try:
-            trial = quantised(product, (*done, part), images.images[:_CALIBRATION])
+            trial = quantised(product, (*done, part), seen_by_ranges[:_CALIBRATION])
         except ValueError as error:
             told[part] = f"float32: {error}"
             continue
@@ -75,8 +80,9 @@ def _difference(numbers: Mapping[str, float]) -> float:
 
 def _unequal(found: dict[str, Any]) -> list[str]:
     """What `problems` names layer by layer, in short: all of them stand behind the rounding of the first."""
-    if not problems(found):
-        return []
+    wrong = problems(found)
+    if not wrong or not found["binary_layers"]:
+        return wrong
     if found["not_packed"]:
         return ["binary layers are not packed."]
     largest = max(equal["max"] for equal in found["equal_inputs"].values())

@@ -74,6 +74,13 @@ class LiteFile:
             raise ValueError(f"`tensor` {tensor} is no constant of the file.")
         return np.frombuffer(np.asarray(data, np.uint8).tobytes(), self.dtype(tensor)).reshape(self.shape(tensor))
 
+    def numbers(self, tensor: int, values: np.ndarray) -> np.ndarray:
+        """What the values of a tensor stand for: those of 8 bits are steps of its scale from its zero point on."""
+        if self.dtype(tensor) is not np.int8:
+            return values
+        rounding = self._model.subgraphs[0].tensors[tensor].quantization
+        return (values.astype(np.float32) - float(rounding.zeroPoint[0])) * float(rounding.scale[0])
+
     def producer(self, tensor: int) -> Operation | None:
         """The operation that writes a tensor, `None` if none does."""
         return next((part for part in self.operations if tensor in part.outputs), None)

@@ -6,12 +6,13 @@ goes in and comes out has a range that was seen on images.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
 
+from larq_ssl.export.baking import float32_policy
 from larq_ssl.export.product import Product
 from larq_ssl.export.small_maps import ExportedLayers
 from larq_ssl.models import Encoder, assign_weights, named_weights
@@ -131,7 +132,8 @@ class _Int8Layers(ExportedLayers):
 
 
 def _rebuilt(encoder: Encoder, stem: tuple[str, str] | None, changed: dict[str, tuple[type, Range, Range]]) -> Encoder:
-    twin = build_blank(encoder.spec, _Int8Layers(changed, stem[1] if stem else None))
+    with float32_policy():
+        twin = build_blank(encoder.spec, _Int8Layers(changed, stem[1] if stem else None))
     arrays = {name: weight.numpy() for name, weight in named_weights(encoder).items()}
     if stem is not None:
         _fold(arrays, *stem, epsilon=encoder.get_layer(stem[1]).epsilon)
@@ -152,34 +154,27 @@ def _fold(arrays: dict[str, np.ndarray], conv: str, norm: str, epsilon: float) -
 
 
 def _int8_head(head: tf.keras.Model, features: np.ndarray) -> tf.keras.Sequential:
+    """Of the head of a product, whose layers are flat."""
     layers: list[tf.keras.layers.Layer] = [tf.keras.Input(head.input_shape[1:])]
     weights = []
-    for number, layer in enumerate(_flat(head)):
+    for layer in head.layers:
         seen, features = features, np.asarray(layer(features, training=False))
         arrays = layer.get_weights()
-        # Two heads, one behind the other, may have layers of the same name.
-        name = f"layer{number}"
         if type(layer) is _LAYERS.Dense:
-            config = {**layer.get_config(), "use_bias": True, "activation": None, "name": name}
+            config = {**layer.get_config(), "use_bias": True, "activation": None}
             if layer.activation is not tf.keras.activations.linear:
                 raise ValueError("a dense layer has an activation of its own")
             layers.append(Int8Dense(_range(seen), _range(features), **config))
             bias = arrays[1] if layer.use_bias else np.zeros(layer.units, np.float32)
             arrays = [arrays[0], bias, _limits(arrays[0], None)]
         else:
-            layers.append(type(layer).from_config({**layer.get_config(), "name": name}))
+            layers.append(type(layer).from_config(layer.get_config()))
         weights.append(arrays)
-    twin = tf.keras.Sequential(layers, name=head.name)
+    with float32_policy():
+        twin = tf.keras.Sequential(layers, name=head.name)
     for layer, arrays in zip(twin.layers, weights, strict=True):
         layer.set_weights(arrays)
     return twin
-
-
-def _flat(model: tf.keras.Model) -> Iterator[tf.keras.layers.Layer]:
-    for layer in model.layers:
-        if isinstance(layer, _LAYERS.InputLayer):
-            continue
-        yield from _flat(layer) if isinstance(layer, tf.keras.Model) else (layer,)
 
 
 def _limits(kernel: np.ndarray, axes: tuple[int, ...] | None) -> np.ndarray:

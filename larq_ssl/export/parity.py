@@ -7,7 +7,7 @@ import numpy as np
 from larq_ssl.export.flatbuffer import LiteFile
 from larq_ssl.export.packing import PackedLayer
 from larq_ssl.export.product import Product
-from larq_ssl.export.running import Reference, features_in, reference, run
+from larq_ssl.export.running import Reference, ends_of, reference, run
 
 TOLERANCE = 1e-4
 """Largest difference of a layer on equal inputs, in the scale of its outputs if they exceed 1."""
@@ -24,7 +24,7 @@ def sources(file: LiteFile, layers: Sequence[PackedLayer]) -> dict[int, str]:
 
 
 def reference_of(file: LiteFile, product: Product, layers: Sequence[PackedLayer], exported: bool = False) -> Reference:
-    """What Keras has where the signs of a file are taken, then features, then what comes out; see `reference`."""
+    """What Keras has where the signs of a file are taken, then pooled maps, features and output; see `reference`."""
     return reference(product, list(sources(file, layers).values()), exported)
 
 
@@ -39,12 +39,13 @@ def layer_errors(
     r"""How far each binary convolution, with the real-valued operations after it, is from Keras on equal inputs.
 
     Whatever has its sign taken is replaced by what Keras has there, so that no sign can flip. A layer is judged where
-    its result is first read again: by the sign before another layer, or as features:
+    its result is first read again: by the sign before another layer, or as pooled maps. What comes before the first
+    layer, and features and class scores behind the pooled maps, are judged, too:
 
     \\[ \frac{\max |y_{file} - y_{Keras}|}{\max(1, \max |y_{Keras}|)} \\]
 
-    Layers in 8 bits are so in Keras, too. What goes past several layers, by shortcuts, carries small differences of
-    earlier layers along.
+    Layers in 8 bits are so in Keras, too; those at the end are not judged here, since a sum in the middle of two steps
+    is rounded to either. What goes past several layers, by shortcuts, carries small differences of earlier ones along.
 
     # Arguments
         file, product: What is compared.
@@ -53,18 +54,30 @@ def layer_errors(
         kernels: One of `running.KERNELS`.
         compute: `reference_of` the file, where it is there already.
     # Returns
-        A number for each layer, by its name.
+        A number for each layer, by its name; and for `"before <layer>"`, `"features"` (of networks that go on behind
+        the pooled maps) and `"class scores"`.
     """
-    taps = sources(file, layers)
-    *given, features, _ = (compute or reference_of(file, product, layers, exported=True))(images)
-    ends = [*taps, features_in(file, product)]
-    *computed, _ = run(file.showing(ends, fed=list(taps)), [images, *given], kernels)
+    taps, found = sources(file, layers), ends_of(file, product)
+    *given, pooled, features, output = (compute or reference_of(file, product, layers, exported=True))(images)
+    ends = [*taps, found.pooled]
+    shown = run(file.showing([*ends, found.features], fed=list(taps)), [images, *given], kernels)
     errors = {
-        tensor: float(np.abs(own - keras).max() / max(1.0, np.abs(keras).max()))
-        for tensor, own, keras in zip(ends, computed, [*given, features], strict=True)
+        tensor: _error(file.numbers(tensor, own), keras)
+        for tensor, own, keras in zip(ends, shown, [*given, pooled], strict=False)
     }
     places = _first_read(file, [layer.result for layer in layers], ends)
-    return {layer.name: errors[places[layer.result]] for layer in layers}
+    judged = {f"before {name}": errors[tensor] for tensor, name in taps.items() if tensor not in places.values()}
+    judged |= {layer.name: errors[places[layer.result]] for layer in layers}
+    if "last" not in product.int8:
+        if found.features != found.pooled:
+            judged["features"] = _error(shown[-2], features)
+        if product.classes is not None:
+            judged["class scores"] = _error(shown[-1], output)
+    return judged
+
+
+def _error(own: np.ndarray, keras: np.ndarray) -> float:
+    return float(np.abs(own - keras).max() / max(1.0, np.abs(keras).max()))
 
 
 def _first_read(file: LiteFile, results: Sequence[int], ends: Sequence[int]) -> dict[int, int]:

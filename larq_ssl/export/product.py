@@ -1,10 +1,11 @@
 """What is exported: a network, perhaps with a classifier on top, from raw pixels to one vector."""
 
 import dataclasses
+from collections.abc import Iterator
 
 import tensorflow as tf
 
-from larq_ssl.export.baking import bake, in_float32, refusal
+from larq_ssl.export.baking import bake, float32_policy, in_float32, refusal
 from larq_ssl.models import Encoder
 
 PIXELS = ("uint8", "float32")
@@ -73,7 +74,12 @@ class Product:
     @property
     def feature_name(self) -> str:
         """The named output of the encoder that is its features."""
-        return "extra_fc" if "extra_fc" in self.reference.named_outputs else "pooled"
+        return feature_name(self.reference)
+
+
+def feature_name(encoder: Encoder) -> str:
+    """The named output of an encoder that is its features."""
+    return "extra_fc" if "extra_fc" in encoder.named_outputs else "pooled"
 
 
 def make_product(
@@ -104,4 +110,26 @@ def make_product(
     if head is not None and int(head.input_shape[-1]) != encoder.feature_dim:
         raise ValueError(f"`head` must take {encoder.feature_dim} features, not {head.input_shape[-1]}.")
     reference = in_float32(encoder, image_size)
-    return Product(bake(reference), reference, head, pixels)
+    return Product(bake(reference), reference, None if head is None else _in_float32(head), pixels)
+
+
+def flat_layers(head: tf.keras.Model) -> Iterator[tf.keras.layers.Layer]:
+    """The layers of a head, those of the heads inside it among them."""
+    for layer in head.layers:
+        if isinstance(layer, tf.keras.layers.InputLayer):
+            continue
+        yield from flat_layers(layer) if isinstance(layer, tf.keras.Model) else (layer,)
+
+
+def _in_float32(head: tf.keras.Model) -> tf.keras.Sequential:
+    """The same head, computing in float32 whatever it was trained in."""
+    with float32_policy():
+        layers = [tf.keras.Input(head.input_shape[1:])]
+        for number, layer in enumerate(flat_layers(head)):
+            # Two heads, one behind the other, may have layers of the same name.
+            config = {**layer.get_config(), "name": f"layer{number}", "dtype": "float32"}
+            layers.append(type(layer).from_config(config))
+        twin = tf.keras.Sequential(layers, name=head.name)
+    for layer, source in zip(twin.layers, flat_layers(head), strict=True):
+        layer.set_weights(source.get_weights())
+    return twin

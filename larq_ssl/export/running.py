@@ -1,5 +1,6 @@
 """Runs files of Larq Compute Engine, and Keras beside them."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -29,25 +30,41 @@ def run(content: bytes, inputs: Sequence[np.ndarray], kernels: str = "default", 
     return outputs if isinstance(outputs, list) else [outputs]
 
 
-def features_in(file: LiteFile, product: Product) -> int:
-    """Number of the tensor of a file that holds the features: what the first dense layer of the classifier reads."""
-    (tensor,) = file.outputs
-    for _ in range(product.dense_layers):
-        part = file.producer(tensor)
-        while part is not None and part.name != "FULLY_CONNECTED":
-            part = file.producer(part.inputs[0])
-        if part is None:
-            raise ValueError(f"`file` must end in {product.dense_layers} dense layers, of which it has fewer.")
-        tensor = part.inputs[0]
-    before = file.producer(tensor)
-    return before.inputs[0] if before is not None and before.name == "QUANTIZE" else tensor
+@dataclasses.dataclass(frozen=True)
+class Ends:
+    """Numbers of the tensors of a file that hold what comes out of the encoder: its pooled maps, and its features."""
+
+    pooled: int
+    features: int
+
+
+def ends_of(file: LiteFile, product: Product) -> Ends:
+    """Finds them: maps are pooled by the last mean over maps; behind it, BURN's networks have one dense layer more.
+
+    # Raises
+        ValueError: If there are no such operations.
+    """
+    means = [part for part in file.operations if part.name == "MEAN" and len(file.shape(part.inputs[0])) == 4]
+    if means:
+        (pooled,) = means[-1].outputs
+        if product.feature_name == "pooled":
+            return Ends(pooled, pooled)
+        behind = file.operations[file.operations.index(means[-1]) :]
+        dense = next((part for part in behind if part.name == "FULLY_CONNECTED"), None)
+        if dense is not None:
+            return Ends(pooled, dense.outputs[0])
+    elif product.classes is None:
+        # A transformer has a token in the place of pooled maps.
+        (features,) = file.outputs
+        return Ends(features, features)
+    raise ValueError(f"`file` is none of {product.reference.spec.name}: nothing in it pools maps to features.")
 
 
 Reference = Callable[[np.ndarray], list[np.ndarray]]
 
 
 def reference(product: Product, layers: Sequence[str], exported: bool = False) -> Reference:
-    """What Keras computes of images: what goes into some layers, then features, then what the product gives out.
+    """What Keras computes of images: what goes into some layers, pooled maps, features, and what the product gives out.
 
     # Arguments
         product: What is exported.
@@ -58,7 +75,8 @@ def reference(product: Product, layers: Sequence[str], exported: bool = False) -
     if exported and product.int8:
         network, head = product.encoder, product.exported_head
     inner = [network.get_layer(name).input for name in layers]
-    shown = tf.keras.Model(network.inputs, [*inner, network.named_outputs[product.feature_name], network.output])
+    ends = [network.named_outputs[name] for name in ("pooled", product.feature_name)]
+    shown = tf.keras.Model(network.inputs, [*inner, *ends, network.output])
 
     @tf.function(input_signature=[tf.TensorSpec([None, *network.input_shape[1:]], tf.float32)])
     def compute(images: tf.Tensor) -> list[tf.Tensor]:

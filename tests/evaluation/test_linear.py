@@ -200,6 +200,21 @@ def test_large_rates_on_large_features_stay_finite():
     assert metrics["last/top1"] > 0.9
 
 
+@pytest.mark.parametrize("normalise", [False, True])
+def test_the_classifier_is_that_of_the_chosen_rate(normalise):
+    train, test = blobs(70, noise=2.0), blobs(300, noise=2.0, seed=1)
+    # The best of these rates stands between two others.
+    preset = LinearPreset("test", (1e-4, 0.5, 1e-3), batch_size=16, epochs=3, drops=(), normalise=normalise)
+    result = linear(train, test, 6, preset)
+    assert result.learning_rate == 0.5
+    head = result.classifier()
+    assert np.abs(head.get_weights()[1]).max() > 0.01
+    inputs = test.features / np.linalg.norm(test.features, axis=1, keepdims=True) if normalise else test.features
+    logits = head(inputs).numpy()
+    np.testing.assert_array_equal(logits.argmax(axis=1), result.predictions)
+    assert logits_accuracy(logits, test.labels) == pytest.approx(result.metrics["last/top1"])
+
+
 def test_normalised_features_have_no_length():
     train, test = blobs(100, noise=1.0), blobs(200, noise=1.0, seed=1)
     scaled = Features(train.features * np.linspace(1, 9, 100, dtype=np.float32)[:, None], train.labels, train.ids)

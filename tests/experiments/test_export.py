@@ -4,11 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from larq_ssl import export
+from larq_ssl import export, models
 from larq_ssl.data import datasets, pipeline
 from larq_ssl.experiments.run_folder import RunFolder
-from larq_ssl.models import load_encoder, load_head
+from larq_ssl.models import load_encoder, load_head, save_encoder
 from tests.experiments.classifiers import TINY
 from tests.experiments.commands import SHORT
 
@@ -74,6 +75,14 @@ def test_a_linear_classifier_is_trained_or_taken_from_a_probe(commands, stages):
     done, other = exported(commands, run, "taken", "--head=linear", f"--linear_probe={probe}")
     assert done.code == 0, done.err
     assert (folder / "model.tflite").read_bytes() == (other / "model.tflite").read_bytes()
+    numbers = json.loads((probe / "results.json").read_text())["metrics"]
+    # The file sees 40 of the 397 images.
+    agreed = json.loads((other / "export.json").read_text())["audit"]["end_to_end"]
+    assert agreed["keras_top1"] == pytest.approx(numbers["linear/bssl/digits/last/top1"], abs=0.25)
+    # A head of other images is no head for these.
+    done, _ = exported(commands, run, "foreign", "--head=linear", f"--linear_probe={probe}", "--max_train_images=150")
+    assert done.code == 2
+    assert "is of training images with fingerprint" in done.err
 
 
 def test_features_are_exported_of_an_encoder_folder(commands, stages):
@@ -100,6 +109,54 @@ def test_stage_1_is_refused_unless_float_is_allowed(commands, stages):
     assert audit["end_to_end"]["centred_cosine"] > 0.9
 
 
+def test_a_classifier_keeps_the_names_of_its_own_classes(commands, stages):
+    """Images of other classes, as many, are put to it: what it says is not called by their names."""
+    photos = commands.folder / "other_classes"
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 4), ("val", 3)):
+        for name in "abcdefghij":
+            (photos / split / name).mkdir(parents=True)
+            for number in range(count):
+                pixels = generator.integers(0, 256, [8, 8, 3], np.uint8)
+                Image.fromarray(pixels).save(photos / split / name / f"{number}.png")
+    folder = commands.folder / "exports" / "other"
+    source = (f"--run={stages['stage2'].path}", "--dataset=folder", f"--data_dir={photos}", "--head=classifier")
+    done = commands.run("export", *source, f"--out={folder}", "--nosaved_model")
+    assert done.code == 0, done.err
+    assert "have other classes than the classifier" in done.out
+    assert (folder / "classes.txt").read_text().split() == list("0123456789")
+    agreed = json.loads((folder / "export.json").read_text())["audit"]["end_to_end"]
+    assert "file_top1" not in agreed
+    assert "top1_agreement" in agreed
+
+
+def test_the_card_of_random_weights_tells_nothing_of_the_run(commands, stages):
+    done, folder = exported(commands, stages["stage2"], "random", "--random", "--float_twin")
+    assert done.code == 0, done.err
+    card = json.loads((folder / "model_card.json").read_text())
+    assert "probes" not in card
+    assert "trained by nothing: its weights are random" in (folder / "model_card.md").read_text()
+    assert (folder / "float_twin.tflite").is_file()
+
+
+def test_a_network_that_ends_in_classes(commands):
+    own = models.build("reactnet_short", stem="cifar", width=0.125, classes=10)
+    save_encoder(own, commands.folder / "own_classes")
+    source = (f"--encoder_dir={commands.folder / 'own_classes'}", "--dataset=digits", "--image_size=8", *FEW)
+    for head in ("none", "linear"):
+        done = commands.run("export", *source, f"--head={head}", f"--out={commands.folder / 'no'}")
+        assert done.code == 2
+        assert f"--head={head}, but the network ends in a classifier: give --head=classifier." in done.err
+    folder = commands.folder / "exports" / "own"
+    done = commands.run("export", *source, "--head=classifier", f"--out={folder}")
+    assert done.code == 0, done.err
+    record = json.loads((folder / "export.json").read_text())
+    assert record["output"] == {"class_scores": 10}
+    assert "class scores" in record["audit"]["equal_inputs"]["default"]["layers"]
+    # Nobody knows what its classes are called.
+    assert not (folder / "classes.txt").exists()
+
+
 def test_without_the_extra_it_says_what_to_install(commands, stages):
     words = ["export", f"--run={stages['stage2'].path}", f"--out={commands.folder / 'without'}"]
     code = f"""
@@ -118,6 +175,8 @@ runpy.run_module("larq_ssl.experiments.export", run_name="__main__", alter_sys=T
     ("arguments", "told"),
     [
         ((), "--out is missing"),
+        (("--out=",), "--out is missing"),
+        (("--out=log/00.out/new",), "--out=log/00.out/new cannot be made"),
         (("--out=new", "--linear_probe=probe"), "--linear_probe=probe has no meaning with --head=none"),
         (("--out=new", "--head=linear", "--linear_probe=probe"), "has no folder `head`"),
         (("--out=new", "--head=linear", "--augmented"), "--augmented is of a linear evaluation"),
