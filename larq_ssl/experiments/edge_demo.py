@@ -91,7 +91,7 @@ def steps(out: pathlib.Path, images: pathlib.Path, seed: int = 0, epochs: int | 
         ),
         Step(
             "Its speed on this machine",
-            ["benchmark", "--what=device", f"--export={exported}", f"--out={out / 'speed'}"],
+            ["benchmark", "--what=device", f"--export={exported}", "--seconds=1", f"--out={out / 'speed'}"],
             "speed.md",
         ),
     ]
