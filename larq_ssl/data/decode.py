@@ -1,9 +1,11 @@
 """Encoded images to RGB bytes, the same everywhere: EXIF orientation applied, every mode made RGB."""
 
+import contextlib
 import io
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -17,7 +19,17 @@ class BadImageError(ValueError):
     """An image that cannot be decoded."""
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """An image that Pillow has opened as `decode` gives it: upright, as RGB.
+
+    # Raises
+        BadImageError: If it cannot be decoded or is truncated: Pillow reads the pixels of a file late.
+    """
+    with _bad_images_told():
+        return _in_colours(ImageOps.exif_transpose(image))
+
+
+def _in_colours(image: Image.Image) -> Image.Image:
     if image.mode in _SIXTEEN_BIT_MODES:
         # Pillow's own conversion clips 16-bit grey at 255 instead of scaling it.
         levels = np.asarray(image).astype(np.int64)
@@ -35,16 +47,23 @@ def decode(data: bytes) -> Image.Image:
     # Raises
         BadImageError: If it cannot be decoded, is truncated, or has more than `MAX_PIXELS` pixels.
     """
+    with _bad_images_told():
+        image = Image.open(io.BytesIO(data))
+        if image.width * image.height > MAX_PIXELS:
+            raise BadImageError(f"{image.width} x {image.height} pixels: more than {MAX_PIXELS} are refused")
+        if image.mode == "RGB" and image.format == "JPEG" and b"Exif" not in data[:4096]:
+            image.load()
+            return image
+        return to_rgb(image)
+
+
+@contextlib.contextmanager
+def _bad_images_told() -> Iterator[None]:
+    """Makes one error of all that Pillow raises for images that cannot be decoded."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data))
-            if image.width * image.height > MAX_PIXELS:
-                raise BadImageError(f"{image.width} x {image.height} pixels: more than {MAX_PIXELS} are refused")
-            if image.mode == "RGB" and image.format == "JPEG" and b"Exif" not in data[:4096]:
-                image.load()
-                return image
-            return _to_rgb(ImageOps.exif_transpose(image))
+            yield
     except BadImageError:
         raise
     except (

@@ -69,7 +69,7 @@ def codes(features: np.ndarray, centre: np.ndarray) -> np.ndarray:
             f"`centre` must have a number for each feature in `features`, got shapes {centre.shape} and "
             f"{features.shape}."
         )
-    return np.packbits(features > centre, axis=1)
+    return np.ascontiguousarray(np.packbits(features > centre, axis=1))
 
 
 def coded(features: Features, centre: np.ndarray) -> Features:
@@ -178,7 +178,8 @@ def _check(queries: np.ndarray, bank: np.ndarray) -> None:
 def _words(part: np.ndarray) -> tf.Tensor:
     """Codes as words of 64 bits, filled up with zeros."""
     filled = np.pad(part, ((0, 0), (0, -part.shape[1] % 8)))
-    return tf.constant(filled.view(np.int64))
+    # Columns may lie one behind the other (of features in Fortran's order): a word is eight bytes of a row.
+    return tf.constant(np.ascontiguousarray(filled).view(np.int64))
 
 
 def _blocks(bank: np.ndarray, queries: tf.Tensor) -> Iterator[slice]:

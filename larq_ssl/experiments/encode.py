@@ -1,5 +1,7 @@
 """Features of images: `python -m larq_ssl.experiments.encode --run=... --images='photos/**/*.jpg' --out=features.npz`.
 
+Of a folder, the files that end in .jpg, .jpeg, .png, .bmp or .gif are taken; the others are counted, and said.
+
 The file is read by `numpy.load`, and is there whole or not at all: `features` float32 `[images, dim]`, `paths`, the
 `left_out` that could not be read (they are named, too, and more than `--max_bad_images` of them end the command), and
 `settings`, JSON: the encoder's hash, the size of the images, and the code that wrote it.
@@ -10,23 +12,26 @@ are to be compared only with codes about the same centre.
 """
 
 import json
+import os
 import pathlib
-from typing import BinaryIO
+from collections.abc import Mapping
+from typing import Any, BinaryIO
 
 import numpy as np
 from absl import flags
 
+from larq_ssl.data.folder import EXTENSIONS
 from larq_ssl.evaluation.codes import code_centre, codes
 from larq_ssl.evaluation.results import provenance
 from larq_ssl.experiments import common
 from larq_ssl.files import write_whole
 from larq_ssl.inference import FrozenEncoder, load_encoder
-from larq_ssl.inference.images import files, image_dataset
+from larq_ssl.inference.files import files, of_files, passed_over, printable
 from larq_ssl.models.folder import encoder_hash, read_arrays
 
 _RUN = flags.DEFINE_string("run", None, "Run folder whose encoder is used.")
 _ENCODER_DIR = flags.DEFINE_string("encoder_dir", None, "Encoder folder, instead of --run.")
-_WHICH = flags.DEFINE_enum("which", "student", ["student", "ema"], "Encoder of the run.")
+_WHICH = flags.DEFINE_enum("which", None, ["student", "ema"], "Encoder of the run; by default the student.")
 _IMAGES = flags.DEFINE_multi_string(
     "images", None, "File, folder, or pattern in quotation marks ('photos/**/*.jpg'), once or more."
 )
@@ -43,6 +48,8 @@ def encoder() -> FrozenEncoder:
     """The encoder of the flags."""
     if (_RUN.value is None) == (_ENCODER_DIR.value is None):
         raise ValueError("Give either --run=<run folder> or --encoder_dir=<encoder folder>.")
+    if _ENCODER_DIR.value is not None and _WHICH.value is not None:
+        raise ValueError(f"--which={_WHICH.value} has no meaning with --encoder_dir, which holds one encoder.")
     return load_encoder(_RUN.value or _ENCODER_DIR.value, _WHICH.value, _IMAGE_SIZE.value)
 
 
@@ -51,7 +58,9 @@ def check_out() -> pathlib.Path:
     if _OUT.value is None or not _OUT.value.endswith(".npz"):
         raise ValueError(f"--out must be a file that ends in .npz, got {_OUT.value}.")
     out = pathlib.Path(_OUT.value)
-    if out.exists() and not _OVERWRITE.value:
+    if out.is_dir():
+        raise ValueError(f"--out={out} is a folder; choose the name of a file.")
+    if os.path.lexists(out) and not _OVERWRITE.value:
         raise ValueError(f"--out={out} exists already; choose another one, or give --overwrite.")
     return out
 
@@ -61,6 +70,9 @@ def paths(words: list[str]) -> list[pathlib.Path]:
     named = [*(_IMAGES.value or ()), *words]
     if not named:
         raise ValueError("--images is missing: a file, a folder, or a pattern such as 'photos/**/*.jpg'.")
+    over = sum(passed_over(name) for name in named if os.path.isdir(name))
+    if over:
+        common.say(f"{over:,} other files of these folders are passed over: images end in {', '.join(EXTENSIONS)}.")
     return list(dict.fromkeys(file for name in named for file in files(name)))
 
 
@@ -73,16 +85,38 @@ def given_centre(of: FrozenEncoder) -> np.ndarray | None:
     held = read_arrays(_CENTRE_OF.value)
     if "code_centre" not in held:
         raise ValueError(f"--centre_of={_CENTRE_OF.value} has no codes: it was written without --codes.")
-    if json.loads(str(held["settings"]))["encoder_hash"] != encoder_hash(of.encoder):
+    settings, centre = _settings(held), held["code_centre"]
+    if settings.get("encoder_hash") != encoder_hash(of.encoder):
         raise ValueError(f"--centre_of={_CENTRE_OF.value} is of another encoder.")
-    return held["code_centre"]
+    if settings.get("image_size") != of.image_size:
+        raise ValueError(
+            f"--centre_of={_CENTRE_OF.value} is of images of {settings.get('image_size')} pixels, and not of "
+            f"{of.image_size}."
+        )
+    if centre.shape != (of.feature_dim,) or centre.dtype.kind != "f" or not np.isfinite(centre).all():
+        raise ValueError(
+            f"--centre_of={_CENTRE_OF.value} is damaged: `code_centre` must be {of.feature_dim} finite numbers, got "
+            f"{centre.dtype} {list(centre.shape)}."
+        )
+    return centre
+
+
+def _settings(held: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """The settings in an earlier file."""
+    try:
+        settings = json.loads(str(held["settings"]))
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"--centre_of={_CENTRE_OF.value} has no readable `settings`: {error}.") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"--centre_of={_CENTRE_OF.value} has no readable `settings`, but {settings!r}.")
+    return settings
 
 
 def main(words: list[str]) -> int:
     with common.user_errors():
         out, found = check_out(), paths(words)
         using = encoder()
-        centre, dataset = given_centre(using), image_dataset(found)
+        centre, dataset = given_centre(using), of_files(found)
         parts = list(using.encode_batches(dataset, _BATCH.value, common.bar("images"), _MAX_BAD.value))
         if not parts:
             raise ValueError(f"None of the {len(found)} files could be read.")
@@ -100,7 +134,7 @@ def main(words: list[str]) -> int:
 
         write_whole(out, write, _OVERWRITE.value)
     for name in named[left_out]:
-        common.say(f"Left out, as it could not be read: {name}")
+        common.say(f"Left out, as it could not be read: {printable(name)}")
     common.say(f"{out}: {features.shape[1]} features of {len(features):,} images, {len(left_out)} left out.")
     return 0
 

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from larq_ssl.data.datasets import ImageDataset
 from larq_ssl.inference.frozen_encoder import FrozenEncoder
-from larq_ssl.inference.images import image_dataset
+from larq_ssl.inference.images import image_dataset, is_column
 from larq_ssl.inference.loading import load_encoder
 from larq_ssl.inference.pretraining import Pretraining, pretrain
 
@@ -40,7 +40,7 @@ class BinaryEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
             "activations" and "none" (a float network) once.
         width, stem: See `larq_ssl.models.build`.
         image_size: Side of the images that the network sees, in pixels.
-        views: Views that it learns from, one of `larq_ssl.data.POLICIES` with two views.
+        views: Views that it learns from, one of `larq_ssl.data.POLICIES` with two views and no patches.
         epochs: Passes over the images, of each stage.
         batch_size: Images per step, at most; also of `transform`.
         learning_rate: Of Adam; it falls to 0 along half a cosine.
@@ -151,14 +151,20 @@ class BinaryEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
         if _are_images(X):
             if reset:
                 self.pixel_range_ = (0.0, 255.0)
+                self._forget_rows()
             return X if isinstance(X, tf.data.Dataset) else image_dataset(X)
-        whole = getattr(X, "dtype", None) == np.uint8
         rows = validate_data(self, X, reset=reset, dtype=np.float64)
         if reset:
+            whole = np.asarray(X).dtype == np.uint8
             self.pixel_range_ = (0.0, 255.0) if whole else (float(rows.min()), float(rows.max()))
         low, high = self.pixel_range_
         levels = np.clip((rows - low) / (high - low or 1.0), 0, 1) * 255
         return image_dataset(self._shaped(np.floor(levels + 0.5).astype(np.uint8)))
+
+    def _forget_rows(self) -> None:
+        """What an earlier `fit` saw of rows."""
+        for name in ("n_features_in_", "feature_names_in_"):
+            vars(self).pop(name, None)
 
     def _shaped(self, rows: np.ndarray) -> np.ndarray:
         """Rows as images `[images, height, width, 1 or 3]`."""
@@ -180,6 +186,8 @@ def _are_images(X: Any) -> bool:  # noqa: N803
     """Whether it is something else than rows of numbers."""
     if isinstance(X, str | os.PathLike | ImageDataset | tf.data.Dataset):
         return True
+    if is_column(X):
+        X = np.asarray(X)
     if isinstance(X, np.ndarray) and X.ndim != 1:
         return X.ndim == 4
     first = X[0] if isinstance(X, list | tuple | np.ndarray) and len(X) else None

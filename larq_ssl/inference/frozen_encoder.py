@@ -1,6 +1,7 @@
 """An encoder in use: what is needed beside the network to get features and classes of images."""
 
 import dataclasses
+import json
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from larq_ssl.evaluation.features import Progress, frozen
 from larq_ssl.files import whole_folder, write_json
 from larq_ssl.heads import HeadSpec, build_head, linear_classifier
+from larq_ssl.inference.checks import check_count
 from larq_ssl.inference.images import Images, batches, count, image_dataset
 from larq_ssl.models.encoder import Encoder, EncoderSpec
 from larq_ssl.models.folder import save_encoder, save_head
@@ -53,6 +55,7 @@ class FrozenEncoder:
         head: tf.keras.Sequential | None = None,
         classes: Sequence[Any] | np.ndarray | None = None,
     ) -> None:
+        check_count("image_size", image_size)
         self.encoder = encoder if encoder.spec.image_size is None else encoder.at(image_size)
         self.image_size = image_size
         self._heads = {name: part for name, part in ((HEAD, head), (CLASSIFIER, classifier)) if part is not None}
@@ -66,7 +69,7 @@ class FrozenEncoder:
         self._class_count = dim if classifier is not None else encoder.spec.classes
         if classes is not None and len(classes) != self._class_count:
             raise ValueError(f"`classes` must be {self._class_count}, one for each output, got {len(classes)}.")
-        self._classes = None if classes is None else np.asarray(classes)
+        self._classes = None if classes is None else _names("classes", classes)
 
     @property
     def feature_dim(self) -> int:
@@ -85,20 +88,20 @@ class FrozenEncoder:
 
         # Arguments
             images: Pixels in 0..255 of any size: uint8 `[images, height, width, 3]` (or 1: grey), or a list of
-                `[height, width, 3]` or `[height, width]`; paths: of a file, of a folder (all images below it), a
-                pattern such as `"photos/**/*.jpg"`, or a list of such; a `larq_ssl.data.ImageDataset`; or a
-                `tf.data.Dataset` of images or batches of them, alone, as `(image, label)` or as `{"image": ...}`.
+                `[height, width, 3]` or `[height, width]`; paths: of a file, of a folder (all files below it that
+                end in .jpg, .jpeg, .png, .bmp or .gif), a pattern such as `"photos/**/*.jpg"`, or a list of such, or a
+                column of a table; a list of images that Pillow has opened, seen as their files are; a
+                `larq_ssl.data.ImageDataset`; or a `tf.data.Dataset` of images or batches of them, alone, as
+                `(image, label)` or as `{"image": ...}`.
             batch_size: Images per step. It does not alter the result beyond rounding.
             progress: Called with images done and in all, after each batch, where their number is known.
         # Returns
-            Float32 array `[images, dim]`, in the order of the images (of a folder or pattern, of their names).
+            Float32 array `[images, dim]`, in the order of the images (of a folder or pattern, of their names,
+            folder by folder).
         # Raises
             ValueError: If these are no images, or a file is none (it is named: a row would be missing).
         """
-        parts = [features for _, features in self.encode_batches(images, batch_size, progress)]
-        if not parts:
-            raise ValueError("`images` holds no image.")
-        return np.concatenate(parts)
+        return _joined(self.encode_batches(images, batch_size, progress))
 
     def encode_batches(
         self,
@@ -142,7 +145,7 @@ class FrozenEncoder:
             for head in self._heads.values():
                 logits = head(logits, training=False)
         else:
-            logits = np.concatenate([part for _, part in self._batches(images, None, batch_size, progress)])
+            logits = _joined(self._batches(images, None, batch_size, progress))
         return tf.nn.softmax(logits).numpy()
 
     def with_classifier(self, images: Images, labels: Sequence[Any] | np.ndarray) -> "FrozenEncoder":
@@ -152,9 +155,10 @@ class FrozenEncoder:
             images: See `encode`.
             labels: One for each image, numbers or names.
         # Raises
-            ValueError: If there is not one label per image, or only one class.
+            ValueError: If there is not one label per image, or only one class, or labels are no numbers or texts.
         """
-        features, labels = self.encode(images), np.asarray(labels)
+        labels = _names("labels", labels)
+        features = self.encode(images)
         if labels.shape != (len(features),):
             raise ValueError(f"`labels` must be one per image ({len(features)}), got shape {labels.shape}.")
         regression = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(features, labels)
@@ -223,6 +227,23 @@ class FrozenEncoder:
         spec = dataclasses.asdict(self.encoder.spec)
         heads = {name: (dataclasses.asdict(head.spec), _arrays(head)) for name, head in self._heads.items()}
         return _rebuild, (spec, _arrays(self.encoder), self.image_size, heads, self._classes)
+
+
+def _joined(parts: Iterator[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    found = [rows for _, rows in parts]
+    if not found:
+        raise ValueError("`images` holds no image.")
+    return np.concatenate(found)
+
+
+def _names(argument: str, classes: Sequence[Any] | np.ndarray) -> np.ndarray:
+    """Names or numbers of classes as an array, if `FrozenEncoder.save` can write them."""
+    names = np.asarray(classes)
+    try:
+        json.dumps(names.tolist(), allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`{argument}` must be numbers or texts, got {names.dtype}: {error}.") from error
+    return names
 
 
 def _arrays(model: tf.keras.Model) -> dict[str, np.ndarray]:

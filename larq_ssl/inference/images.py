@@ -1,10 +1,8 @@
 """Images, however they come, as batches that an encoder takes: as probes see them."""
 
 import contextlib
-import glob
 import io
 import os
-import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -14,10 +12,11 @@ from PIL import Image
 
 from larq_ssl.data import pipeline
 from larq_ssl.data.datasets import ImageDataset, fingerprint
-from larq_ssl.data.folder import image_files
+from larq_ssl.data.decode import BadImageError, to_rgb
 from larq_ssl.data.reader import evaluation_image
+from larq_ssl.inference.checks import check_count
+from larq_ssl.inference.files import Path, files, of_files
 
-Path = str | os.PathLike[str]
 Images: TypeAlias = np.ndarray | Path | Sequence[Any] | ImageDataset | tf.data.Dataset
 """What `FrozenEncoder.encode` takes, see there."""
 
@@ -50,7 +49,8 @@ def batches(images: Images, image_size: int, batch_size: int, max_bad_images: fl
     # Raises
         ValueError: If they are no images, or more are bad.
     """
-    with _told():
+    check_count("batch_size", batch_size)
+    with told():
         if isinstance(images, tf.data.Dataset):
             start = 0
             for pixels in _of_stream(images, image_size).batch(batch_size).prefetch(2):
@@ -71,50 +71,23 @@ def image_dataset(images: Images) -> ImageDataset:
     if isinstance(images, ImageDataset):
         return images
     if isinstance(images, str | os.PathLike):
-        return _of_files(files(images))
+        return of_files(files(images))
+    if is_column(images):
+        images = np.asarray(images)
     if isinstance(images, np.ndarray) and images.dtype != object and images.dtype.kind != "U":
         return _of_array(images)
     found = list(images) if isinstance(images, Sequence | np.ndarray) else []
     if found and all(isinstance(image, str | os.PathLike) for image in found):
-        return _of_files([file for path in found for file in files(path)])
+        return of_files([file for path in found for file in files(path)])
     if found and all(isinstance(image, np.ndarray | Image.Image) for image in found):
-        return _of_list([_picture(image) for image in found])
+        return _of_list([_numbered_picture(number, image) for number, image in enumerate(found)])
     given = f"an empty {type(images).__name__}" if isinstance(images, Sequence) and not found else repr(images)[:80]
     raise ValueError(f"`images` must be {_ALLOWED}; got {given}.")
 
 
-def files(path: Path) -> list[pathlib.Path]:
-    """The files that a path or a pattern stands for; of a folder, all images that lie below it.
-
-    # Raises
-        ValueError: If there are none.
-    """
-    place = pathlib.Path(path)
-    if place.is_file():
-        return [place]
-    if place.is_dir():
-        found = [place / name for name in image_files(place)]
-    else:
-        found = sorted(file for name in glob.glob(str(path), recursive=True) if (file := pathlib.Path(name)).is_file())
-    if not found:
-        what = "holds no images" if place.is_dir() else "is neither a file nor a folder, and fits no file as a pattern"
-        raise ValueError(f"`images` {str(path)!r} {what}.")
-    return found
-
-
-def _of_files(paths: Sequence[pathlib.Path]) -> ImageDataset:
-    states = [path.stat() for path in paths]
-    return ImageDataset(
-        name="files",
-        split="all",
-        size=len(paths),
-        classes=None,
-        class_names=(),
-        fingerprint=fingerprint(*map(str, paths), *(f"{state.st_size} {state.st_mtime_ns}" for state in states)),
-        read=lambda i: (paths[i].read_bytes(), -1),
-        describe=lambda i: str(paths[i]),
-        file_name=lambda i: paths[i].name,
-    )
+def is_column(images: Any) -> bool:
+    """Whether it is no array of NumPy, but can be one: a column of a table, or a tensor."""
+    return hasattr(images, "__array__") and not isinstance(images, np.ndarray | Image.Image)
 
 
 def _of_array(images: np.ndarray) -> ImageDataset:
@@ -150,10 +123,17 @@ def _of_list(pictures: Sequence[Image.Image]) -> ImageDataset:
     )
 
 
+def _numbered_picture(number: int, image: np.ndarray | Image.Image) -> Image.Image:
+    try:
+        return _picture(image)
+    except BadImageError as error:
+        raise ValueError(f"`images`: number {number} of the list cannot be decoded: {error}.") from error
+
+
 def _picture(image: np.ndarray | Image.Image) -> Image.Image:
     """One image in colours."""
     if isinstance(image, Image.Image):
-        return image.convert("RGB")
+        return to_rgb(image)
     if image.ndim == 3 and image.shape[-1] == 1:
         image = image[..., 0]
     if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[-1] == 3)) or not image.size:
@@ -198,7 +178,7 @@ def _image_of(*element: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
+def told() -> Iterator[None]:
     """Finds what is wrong with images in what TensorFlow makes of an error inside a pipeline."""
     try:
         yield

@@ -11,8 +11,10 @@ import tensorflow as tf
 from larq_ssl import data, models
 from larq_ssl.data.datasets import ImageDataset
 from larq_ssl.heads import byol_head, simclr_head
+from larq_ssl.inference.checks import check_count
+from larq_ssl.inference.images import told
 from larq_ssl.methods import BYOL, SimCLR
-from larq_ssl.methods.base import SelfSupervisedModel
+from larq_ssl.methods.base import NOT_FINITE, SelfSupervisedModel
 from larq_ssl.models.encoder import BINARIZATIONS, Encoder
 from larq_ssl.models.transfer import copy_weights
 from larq_ssl.optimizers import Adam
@@ -43,14 +45,22 @@ class Pretraining:
             raise ValueError(f"`method` must be one of {', '.join(METHODS)}, got {self.method!r}.")
         if self.binarization not in BINARIZATIONS:
             raise ValueError(f"`binarization` must be one of {', '.join(BINARIZATIONS)}, got {self.binarization!r}.")
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        for name in ("image_size", "epochs", "batch_size"):
+            check_count(name, getattr(self, name))
+        policy = self.policy()
+        if len(policy.global_views) != 2 or policy.local_views or policy.jigsaw is not None:
+            raise ValueError(
+                f"`views` must be a policy of two views, without local ones and patches, got {self.views!r}."
+            )
 
     @property
     def stages(self) -> tuple[str, ...]:
         """Binarizations that are trained one after the other: binary activations come before binary weights."""
         return ("activations", "full") if self.binarization == "full" else (self.binarization,)
+
+    def policy(self) -> data.ViewPolicy:
+        """The views."""
+        return data.policy(self.views, self.image_size)
 
     def build(self, binarization: str) -> Encoder:
         """A network with fresh weights."""
@@ -66,12 +76,11 @@ def pretrain(images: ImageDataset, settings: Pretraining, seed: int, verbose: in
         seed: Of weights, views and order; numbers that others draw from NumPy and Python are as they would be without.
         verbose: Of `fit`.
     # Raises
-        ValueError: If there are too few images, or a setting is not allowed.
+        ValueError: If there are too few images, one cannot be read, a setting is not allowed, or training diverges.
     """
     if images.size < 2:
         raise ValueError(f"Training needs at least 2 images, got {images.size} sample.")
     batch_size = min(settings.batch_size, images.size)
-    views = data.policy(settings.views, settings.image_size)
     steps = data.steps_per_epoch(images, batch_size)
     before: SelfSupervisedModel | None = None
     for stage in settings.stages:
@@ -82,8 +91,9 @@ def pretrain(images: ImageDataset, settings: Pretraining, seed: int, verbose: in
                 copy_weights(before.networks[name], network)
         schedule = WarmupCosine(settings.learning_rate, 0.0, settings.epochs * steps)
         method.compile(Adam(schedule))
-        batches = data.view_batches(images, views, batch_size, seed)
-        method.fit(batches, epochs=settings.epochs, steps_per_epoch=steps, verbose=verbose)
+        batches = data.view_batches(images, settings.policy(), batch_size, seed)
+        with _told():
+            method.fit(batches, epochs=settings.epochs, steps_per_epoch=steps, verbose=verbose)
         before = method
     return method.encoders["student"]
 
@@ -102,6 +112,18 @@ def _byol(settings: Pretraining, stage: str) -> BYOL:
 
 METHODS: dict[str, Callable[[Pretraining, str], SelfSupervisedModel]] = {"simclr": _simclr, "byol": _byol}
 """Methods that need neither a teacher nor a queue, by their names."""
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Finds the sentence that concerns the user in what TensorFlow makes of an error while it trains."""
+    try:
+        with told():
+            yield
+    except tf.errors.InvalidArgumentError as error:
+        if NOT_FINITE in str(error):
+            raise ValueError(f"{NOT_FINITE} A lower `learning_rate` may help.") from error
+        raise
 
 
 @contextlib.contextmanager

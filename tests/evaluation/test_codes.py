@@ -101,6 +101,32 @@ def test_votes_and_rankings_are_those_of_vectors_of_signs(small_blocks):
     assert alone != pytest.approx(measured)
 
 
+@pytest.mark.parametrize("dim", [5, 13, 70])
+def test_bits_that_fill_up_a_byte_do_not_count(dim):
+    """The similarity to the opposite code is -1, and that to one of which a bit differs 1 - 2 / D."""
+    row = np.where(np.random.default_rng(0).random(dim) < 0.5, -1.0, 1.0)
+    near = row * np.where(np.arange(dim) == 3, -1, 1)
+    bank, search = codes(np.stack([row, near, -row]), np.zeros(dim)), HammingSearch(dim)
+    expected = np.array([[1, 1 - 2 / dim, -1]], np.float32)
+    np.testing.assert_allclose(search.similarities(bank[:1], bank), expected, rtol=1e-6)
+    ((_, found, rows),) = search.nearest(bank, bank[:1], 3)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert rows.tolist() == [[0, 1, 2]]
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_the_order_of_arrays_in_memory_does_not_matter(order):
+    features = _features(23, 128, 0).features
+    expected = codes(features, np.zeros(128))
+    found = codes(np.asarray(features, order=order), np.zeros(128))
+    assert found.flags.c_contiguous
+    np.testing.assert_array_equal(found, expected)
+    given = np.asarray(expected, order=order)
+    np.testing.assert_array_equal(hamming_distances(given, given), hamming_distances(expected, expected))
+    every_second = np.repeat(expected, 2, axis=1)[:, ::2]
+    np.testing.assert_array_equal(hamming_distances(every_second, given), hamming_distances(expected, expected))
+
+
 def test_images_of_a_class_are_found_by_their_codes():
     rng = np.random.default_rng(0)
     means = rng.normal(size=(5, 64))

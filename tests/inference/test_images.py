@@ -64,7 +64,7 @@ def test_every_kind_is_seen_as_probes_see_it(kind, pixels, folder):
 def test_a_pattern_finds_what_lies_below_in_the_order_of_names(folder):
     names = [path.relative_to(folder).as_posix() for path in files(f"{folder}/**/*.png")]
     assert names == ["0.png", "1.png", "2.png", "below/3.png", "below/4.png"]
-    assert sorted(files(folder)) == sorted(files(f"{folder}/**/*.png"))
+    assert files(folder) == files(f"{folder}/**/*.png")
     assert files(folder / "notes.txt") == [folder / "notes.txt"]
 
 
@@ -95,6 +95,75 @@ def test_files_that_are_no_images_are_named_or_left_out(folder, caplog):
     assert numbers.tolist() == [0, 2]
     assert len(seen) == 2
     assert "notes.txt" in caplog.text
+
+
+class Column:
+    """A column of a table, as far as it matters here: it can be an array, and its rows have names of their own."""
+
+    def __init__(self, values):
+        self.values = np.array(values, object)
+
+    def __array__(self, dtype=None, copy=None):
+        return self.values.astype(dtype or object)
+
+
+def opened(path):
+    return Image.open(path)
+
+
+KINDS_OF_FILES = {
+    "turned.jpg": lambda rgb, grey: (Image.fromarray(rgb), {"exif": turned(), "quality": 95}),
+    "transparent.png": lambda rgb, grey: (Image.fromarray(np.dstack([rgb, grey])), {}),
+    "transparent grey.png": lambda rgb, grey: (Image.fromarray(np.dstack([grey, 255 - grey]), "LA"), {}),
+    "deep.png": lambda rgb, grey: (Image.fromarray(grey.astype(np.uint16) * 200 + 7), {}),
+    "palette.gif": lambda rgb, grey: (Image.fromarray(rgb).quantize(16), {"transparency": 3}),
+    "plain.jpg": lambda rgb, grey: (Image.fromarray(rgb), {}),
+}
+
+
+def turned():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
+
+
+@pytest.mark.parametrize("name", KINDS_OF_FILES)
+def test_an_opened_picture_is_seen_as_its_file(name, tmp_path):
+    rng = np.random.default_rng(0)
+    image, options = KINDS_OF_FILES[name](*(rng.integers(0, 256, (90, 70, 3)[:rank], np.uint8) for rank in (3, 2)))
+    image.save(tmp_path / name, **options)
+    ((_, expected),) = batches(tmp_path / name, SIZE, 2)
+    ((_, seen),) = batches([opened(tmp_path / name)], SIZE, 2)
+    np.testing.assert_array_equal(seen, expected)
+    naive = evaluation_image(opened(tmp_path / name).convert("RGB"), SIZE)
+    assert (naive != expected[0]).any() == (name != "plain.jpg")
+
+
+def test_an_opened_picture_that_ends_too_early_is_named(folder, tmp_path):
+    (tmp_path / "cut.png").write_bytes((folder / "0.png").read_bytes()[:2000])
+    with pytest.raises(ValueError, match="`images`: number 1 of the list cannot be decoded: OSError"):
+        image_dataset([opened(folder / "0.png"), opened(tmp_path / "cut.png")])
+
+
+def test_columns_of_tables_and_tensors(pixels, folder):
+    names, expected = [str(path) for path in files(f"{folder}/**/*.png")], collected(pixels)
+    for images in (Column(names), tf.constant(pixels)):
+        np.testing.assert_array_equal(collected(images), expected)
+
+
+def test_an_image_of_a_stream_whose_shape_shows_late(pixels):
+    stream = tf.data.Dataset.from_generator(
+        lambda: [np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8, 2), np.uint8)],
+        output_signature=tf.TensorSpec([None, None, None], tf.uint8),
+    )
+    with pytest.raises(ValueError, match=r"^`images` must be .* got one that is uint8 \[8, 8, 2\]"):
+        list(batches(stream, SIZE, 2))
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 1.5, True])
+def test_batch_sizes_are_checked(batch_size, pixels):
+    with pytest.raises(ValueError, match=f"`batch_size` must be a whole number of at least 1, got {batch_size}"):
+        list(batches(pixels, SIZE, batch_size))
 
 
 @pytest.mark.parametrize(
