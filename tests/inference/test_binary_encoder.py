@@ -14,7 +14,7 @@ from larq_ssl import models
 from larq_ssl.data.datasets import load_dataset
 from larq_ssl.evaluation.features import extract
 from larq_ssl.inference import BinaryEncoder, FrozenEncoder, pretraining
-from tests.experiments.commands import SHORT, add_short_networks
+from tests.experiments.commands import SHORT, SHORT_FLOAT, add_short_networks
 
 add_short_networks()
 TINY = {"network": SHORT[1].partition("=")[2], "width": 0.125, "image_size": 8, "views": "digits", "epochs": 2}
@@ -113,7 +113,10 @@ def test_files_go_through_a_pipeline(tmp_path, digits, ready):
     [
         ({"method": "pixels"}, (4, 64), "`method` must be one of simclr, byol, got 'pixels'"),
         ({"binarization": "half"}, (4, 64), "`binarization` must be one of none, activations, full, got 'half'"),
-        ({"epochs": 0}, (4, 64), "`epochs` must be at least 1, got 0"),
+        ({"epochs": 0}, (4, 64), "`epochs` must be a whole number of at least 1, got 0"),
+        ({"epochs": 1.5}, (4, 64), "`epochs` must be a whole number of at least 1, got 1.5"),
+        ({"batch_size": 1.5}, (4, 64), "`batch_size` must be a whole number of at least 1, got 1.5"),
+        ({"views": "infomin_jigsaw"}, (4, 64), "without local ones and patches, got 'infomin_jigsaw'"),
         ({}, (4, 63), r"`image_shape` must be \(height, width\) .* with 63 features, .*; got None"),
         ({"image_shape": (8, 9)}, (4, 64), r"`image_shape` must be .*; got \(8, 9\)"),
         ({"image_shape": (-1, -1)}, (4, 64), r"`image_shape` must be .*; got \(-1, -1\)"),
@@ -134,3 +137,59 @@ def test_a_stream_can_be_transformed_but_not_trained_on(ready):
         BinaryEncoder(**TINY).fit(stream)
     fitted = BinaryEncoder(ready).fit(images)
     np.testing.assert_allclose(fitted.transform(stream), fitted.transform(images), rtol=1e-5, atol=1e-6)
+
+
+def test_levels_are_rounded_and_bytes_are_kept(ready):
+    rows = np.linspace(0.0, 1.0, 640).reshape(10, 64)
+    as_bytes = np.floor(rows * 255 + 0.5).astype(np.uint8)
+    expected = ready.encode(as_bytes.reshape(10, 8, 8, 1))
+    np.testing.assert_allclose(BinaryEncoder(ready).fit_transform(rows), expected, rtol=1e-5, atol=1e-6)
+    dark = as_bytes // 4
+    expected = ready.encode(dark.reshape(10, 8, 8, 1))
+    for given in (dark, list(dark)):
+        fitted = BinaryEncoder(ready).fit(given)
+        assert fitted.pixel_range_ == (0, 255)
+        np.testing.assert_allclose(fitted.transform(given), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_refit_on_images_forgets_the_length_of_rows(ready):
+    fitted = BinaryEncoder(ready).fit(np.zeros((3, 64)))
+    assert fitted.n_features_in_ == 64
+    fitted.fit(np.zeros((3, 8, 8, 3), np.uint8))
+    assert not hasattr(fitted, "n_features_in_")
+
+
+def test_images_per_step_of_transform(ready, monkeypatch):
+    seen, encode = [], FrozenEncoder.encode
+    monkeypatch.setattr(FrozenEncoder, "encode", lambda self, *given: seen.append(given[1]) or encode(self, *given))
+    BinaryEncoder(ready, batch_size=2).fit_transform(np.zeros((3, 64)))
+    assert seen == [2]
+
+
+def test_the_seed_is_that_of_the_random_state(monkeypatch, ready):
+    seeds = []
+    monkeypatch.setattr(
+        "larq_ssl.inference.binary_encoder.pretrain",
+        lambda images, settings, seed, _: seeds.append(seed) or ready.encoder,
+    )
+    for state in (0, 0, 1):
+        BinaryEncoder(random_state=state, image_size=8).fit(np.zeros((3, 64)))
+    assert seeds[0] == seeds[1] != seeds[2]
+
+
+def test_what_goes_wrong_while_it_trains_is_a_sentence(tmp_path, digits):
+    rows = digits.data[:32]
+    with pytest.raises(ValueError, match="is not finite.* A lower `learning_rate` may help"):
+        BinaryEncoder(
+            **{**TINY, "network": SHORT_FLOAT[1].partition("=")[2], "epochs": 6},
+            batch_size=8,
+            learning_rate=1e30,
+            binarization="none",
+        ).fit(rows)
+    for number in range(4):
+        Image.fromarray(np.full((8, 8), number * 60, np.uint8)).save(tmp_path / f"{number}.png")
+    (tmp_path / "broken.png").write_bytes(b"none")
+    with pytest.raises(ValueError, match=r"1 of 5 images cannot be decoded.*broken\.png"):
+        BinaryEncoder(**{**TINY, "network": SHORT_FLOAT[1].partition("=")[2]}, batch_size=5, binarization="none").fit(
+            tmp_path
+        )
