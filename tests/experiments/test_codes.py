@@ -6,6 +6,10 @@ import numpy as np
 import pytest
 
 from larq_ssl import models
+from larq_ssl.data.datasets import load_dataset
+from larq_ssl.evaluation.codes import HammingSearch, code_centre, coded
+from larq_ssl.evaluation.features import extract
+from larq_ssl.evaluation.knn import knn
 from larq_ssl.evaluation.results import read_results
 from larq_ssl.models.folder import save_encoder
 
@@ -34,6 +38,15 @@ def test_accuracies_with_features_and_codes_stand_side_by_side(commands, encoder
     assert numbers["bytes_per_image/features"] == 4 * dim
     assert numbers["bytes_per_image/codes"] == np.ceil(dim / 8)
     assert results.settings["centre"] == "mean"
+    network = models.load_encoder(encoder)
+    train, test = (extract(network, load_dataset("digits", split), 8) for split in ("train", "val"))
+    votes = {}
+    for name, part in (("train", train), ("test", test)):
+        centre = code_centre(part.features)
+        found = knn(coded(train, centre), coded(test, centre), 10, (20,), search=HammingSearch(dim).nearest)
+        votes[name] = found["20/top1"]
+    assert numbers["knn_20/top1/codes"] == pytest.approx(votes["train"], abs=1e-3)
+    assert abs(votes["train"] - votes["test"]) > 2e-3  # else it could not be seen whose centre is taken
     assert "measured earlier" in commands.run(*command).out
     other = commands.run(*command, "--centre=median", "--k=3")
     assert other.code == 0, other.err

@@ -70,8 +70,56 @@ def test_words_are_images_too_and_codes_take_the_centre_of_an_earlier_file(comma
     assert again.code == 2
     assert "second.npz exists already; choose another one, or give --overwrite" in again.err
     assert second.read_bytes() == before
-    assert encode(commands, photos, *arguments, "--overwrite", "--image_size=8").code == 0
+    other = encode(commands, photos, *arguments, "--overwrite", "--image_size=8")
+    assert other.code == 2
+    assert "first.npz is of images of 16 pixels, and not of 8" in other.err
+    assert second.read_bytes() == before
+    assert encode(commands, photos, *arguments[:-1], "--overwrite", "--image_size=8").code == 0
     assert json.loads(str(np.load(second)["settings"]))["image_size"] == 8
+    save_encoder(models.build("reactnet_short", 16, "full", "cifar", 0.125), photos / "another")
+    other = commands.run("encode", f"--encoder_dir={photos}/another", *arguments, "--overwrite")
+    assert other.code == 2
+    assert "first.npz is of another encoder" in other.err
+    held = dict(np.load(first))
+    for name, change, message in (
+        ("settings", np.array(""), "has no readable `settings`"),
+        ("settings", np.array("{"), "has no readable `settings`"),
+        ("settings", np.array("3"), "has no readable `settings`, but 3"),
+        ("code_centre", held["code_centre"][1:], "is damaged: `code_centre` must be"),
+    ):
+        np.savez(photos / "odd.npz", **(held | {name: change}))
+        other = encode(commands, photos, *arguments[:-1], f"--centre_of={photos}/odd.npz", "--overwrite")
+        assert (other.code, "Traceback" in other.err) == (2, False)
+        assert message in other.err
+    np.savez(photos / "odd.npz", codes=held["codes"], code_centre=held["code_centre"])
+    other = encode(commands, photos, *arguments[:-1], f"--centre_of={photos}/odd.npz", "--overwrite")
+    assert (other.code, "has no readable `settings`" in other.err) == (2, True)
+
+
+def test_the_encoder_of_a_run_is_chosen_and_other_files_are_counted(commands, photos):
+    run, out = photos / "run", photos / "ema.npz"
+    for name in ("student", "ema"):
+        save_encoder(models.build("reactnet_short", None, "full", "cifar", 0.125), run / "encoders" / name)
+    (run / "flags.txt").write_text("--image_size=16\n")
+    (run / "results.json").write_text("{}")
+    (photos / "more").mkdir()
+    Image.new("RGB", (40, 30), "red").save(photos / "more" / "a.png")
+    (photos / "more" / "a.webp").write_bytes(b"")
+    done = commands.run("encode", f"--run={run}", "--which=ema", f"--images={photos}/more", f"--out={out}")
+    assert done.code == 0, done.err
+    assert "1 other files of these folders are passed over: images end in .jpg, .jpeg, .png, .bmp, .gif." in done.out
+    settings = json.loads(str(np.load(out)["settings"]))
+    assert settings["encoder_hash"] == encoder_hash(models.load_encoder(run / "encoders" / "ema"))
+    assert settings["encoder_hash"] != encoder_hash(models.load_encoder(run / "encoders" / "student"))
+
+
+def test_what_lies_in_the_place_of_the_file_is_seen_first(commands, photos):
+    (photos / "dangling.npz").symlink_to(photos / "nowhere.npz")
+    (photos / "folder.npz").mkdir()
+    for name, message in (("dangling", "exists already"), ("folder", "is a folder; choose the name of a file")):
+        done = encode(commands, photos, "--images=nowhere", f"--out={photos}/{name}.npz")
+        assert done.code == 2
+        assert message in done.err
 
 
 @pytest.mark.parametrize(
@@ -83,6 +131,10 @@ def test_words_are_images_too_and_codes_take_the_centre_of_an_earlier_file(comma
         (("--images={}/photos/a", "--out=x.npz", "--centre_of=y.npz"), "has no meaning without --codes"),
         (("--images={}/photos/a", "--out=x.npz", "--codes", "--centre_of={}/encoder/weights.npz"), "has no codes"),
         (("--images={}/photos/a", "--out=x.npz", "--run=y"), "either --run=<run folder> or --encoder_dir"),
+        (
+            ("--images={}/photos/a", "--out=x.npz", "--which=student"),
+            "--which=student has no meaning with --encoder_dir",
+        ),
         (("--images={}/photos/b/broken.png", "--out=x.npz", "--max_bad_images=1"), "None of the 1 files could be read"),
     ],
 )

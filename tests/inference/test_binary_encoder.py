@@ -179,6 +179,7 @@ def test_the_seed_is_that_of_the_random_state(monkeypatch, ready):
 
 def test_what_goes_wrong_while_it_trains_is_a_sentence(tmp_path, digits):
     rows = digits.data[:32]
+    settings = {**TINY, "network": SHORT_FLOAT[1].partition("=")[2], "binarization": "none", "epochs": 6}
     with pytest.raises(ValueError, match="is not finite.* A lower `learning_rate` may help"):
         BinaryEncoder(
             **{**TINY, "network": SHORT_FLOAT[1].partition("=")[2], "epochs": 6},
@@ -190,6 +191,4 @@ def test_what_goes_wrong_while_it_trains_is_a_sentence(tmp_path, digits):
         Image.fromarray(np.full((8, 8), number * 60, np.uint8)).save(tmp_path / f"{number}.png")
     (tmp_path / "broken.png").write_bytes(b"none")
     with pytest.raises(ValueError, match=r"1 of 5 images cannot be decoded.*broken\.png"):
-        BinaryEncoder(**{**TINY, "network": SHORT_FLOAT[1].partition("=")[2]}, batch_size=5, binarization="none").fit(
-            tmp_path
-        )
+        BinaryEncoder(**settings, batch_size=5).fit(tmp_path)

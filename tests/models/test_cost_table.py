@@ -27,6 +27,28 @@ def test_published_figures_are_met_or_the_reason_is_given(name):
         assert one.counted == pytest.approx(one.published.value, rel=0.13), one
 
 
+# Figures that are not met: typed a second time, in the units of their tables.
+NOT_MET = {
+    ("birealnet_18", "float_macs", "S2-BNN, Table 4"): "1.39e8",
+    ("xnor_18", "binary_macs", "S2-BNN, Table 4"): "1.70e9",
+    ("xnor_18", "float_macs", "S2-BNN, Table 4"): "1.41e8",
+    ("xnor_18", "ops", "S2-BNN, Table 4"): "1.67e8",
+    ("zoo:RealToBinaryNet", "float_macs", "S2-BNN, Table 4"): "1.56e8",
+    ("zoo:RealToBinaryNet", "ops", "S2-BNN, Table 4"): "1.83e8",
+    ("mobilenet_v2", "float_macs", "SSLight, Table 4"): "0.31e9",
+    ("resnet_34", "float_macs", "SSLight, Table 4"): "3.67e9",
+    ("resnet_50", "float_macs", "SSLight, Table 4"): "4.12e9",
+    ("vit_tiny_32", "parameters", "SSLight, Table 5"): "5.5e6",
+    ("vit_tiny_16", "float_macs", "SSLight, Table 5"): "1.26e9",
+    ("vit_small_16", "float_macs", "SSLight, Table 5"): "4.61e9",
+}
+
+
+def test_figures_that_are_not_met_are_those_of_the_tables():
+    noted = {(one.encoder, one.figure, one.source): one.value for one in PUBLISHED if one.note}
+    assert noted == {key: pytest.approx(float(value), rel=1e-9) for key, value in NOT_MET.items()}
+
+
 def test_the_networks_of_the_papers_and_of_the_zoo_are_compared():
     assert {"reactnet_a", "reactnet_a_burn", "birealnet_18", "mobilenet_v2", "vit_small_16"} <= NAMES.keys()
     assert {name for name in models.ARCHITECTURES if name.startswith("zoo:")} <= NAMES.keys()
@@ -69,6 +91,8 @@ def test_a_classifier_is_counted_as_larq_counts_it():
 def test_only_networks_as_published_are_compared():
     bare = dataclasses.replace(network_cost("reactnet_18", 32, width=0.125), image_size=224)
     assert list(compare([bare])) == []
+    stem = network_cost("reactnet_18", 32, stem="cifar")
+    assert list(compare([dataclasses.replace(stem, image_size=224)])) == []
     published = dataclasses.replace(bare, published=True)
     assert len(list(compare([published]))) == 4
     assert list(compare([dataclasses.replace(published, image_size=192)])) == []
