@@ -164,7 +164,8 @@ class BinaryEncoder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstim
     def _forget_rows(self) -> None:
         """What an earlier `fit` saw of rows."""
         for name in ("n_features_in_", "feature_names_in_"):
-            vars(self).pop(name, None)
+            if hasattr(self, name):
+                delattr(self, name)
 
     def _shaped(self, rows: np.ndarray) -> np.ndarray:
         """Rows as images `[images, height, width, 1 or 3]`."""
