@@ -136,7 +136,7 @@ def test_an_opened_picture_is_seen_as_its_file(name, tmp_path):
     ((_, seen),) = batches([opened(tmp_path / name)], SIZE, 2)
     np.testing.assert_array_equal(seen, expected)
     naive = evaluation_image(opened(tmp_path / name).convert("RGB"), SIZE)
-    assert (naive != expected[0]).any() == (name != "plain.jpg")
+    assert (naive != expected[0].numpy()).any() == (name != "plain.jpg")
 
 
 def test_an_opened_picture_that_ends_too_early_is_named(folder, tmp_path):
