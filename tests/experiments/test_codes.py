@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from larq_ssl import models
 from larq_ssl.data.datasets import load_dataset
@@ -18,6 +19,7 @@ from larq_ssl.models.folder import save_encoder
 def encoder(commands):
     folder = commands.folder / "coded" / "encoder"
     if not folder.exists():
+        tf.keras.utils.set_random_seed(0)
         save_encoder(models.build("reactnet_short", None, "full", "cifar", 0.125), folder)
     return folder
 
