@@ -81,17 +81,18 @@ def _quiet() -> Iterator[None]:
     streams = (sys.stdout, sys.stderr)
     with tempfile.TemporaryFile() as told:
         before = [os.dup(number) for number in (1, 2)]
+        done = False
         try:
             for number, stream in enumerate(streams, 1):
                 stream.flush()
                 os.dup2(told.fileno(), number)
             yield
-        except BaseException:
-            told.seek(0)
-            os.write(before[1], told.read())
-            raise
+            done = True
         finally:
             for number, (stream, old) in enumerate(zip(streams, before, strict=True), 1):
                 stream.flush()
                 os.dup2(old, number)
                 os.close(old)
+            if not done:
+                told.seek(0)
+                os.write(2, told.read())

@@ -35,6 +35,7 @@ def test_the_digits_become_a_folder_of_images(tmp_path):
         np.testing.assert_array_equal(np.stack([np.asarray(Image.open(file)) for file in files]), digits.images)
 
 
+@pytest.mark.slow
 def test_from_images_to_an_audited_file(commands):
     """A few steps of each training: what is tried is the way, not the accuracy at its end."""
     out = commands.folder / "edge"

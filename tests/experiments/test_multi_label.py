@@ -126,7 +126,7 @@ def test_linear_classifiers_of_frozen_features(commands, pretrained, root, tmp_p
     assert set(found) == REPORTED | rates | {"learning_rate"}
     assert found["last/map"] == max(found["lr_0.1/last/map"], found["lr_1/last/map"])
     assert f"{prefix}last/map: {found['last/map']:.4f}" in done.out
-    assert [path.name for path in (tmp_path / "probe").iterdir()] == ["results.json"]
+    assert {path.name for path in (tmp_path / "probe").iterdir()} == {"results.json", "head"}
     assert {file.name: file.read_bytes() for file in pretrained.encoder("student").iterdir()} == before
 
 
