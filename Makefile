@@ -12,7 +12,7 @@ export TF_CPP_MIN_LOG_LEVEL
 # One worker per core, but no more than four: each holds its own TensorFlow.
 PYTEST := $(PYTHON_IN_VENV) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help venv demo edge-demo notebook table test test-slow test-recipes lint format lock clean
+.PHONY: help venv demo edge-demo notebook table test test-slow test-faults test-recipes lint format lock clean
 
 help: ## this list (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -44,6 +44,11 @@ test: $(STAMP) ## the quick tests
 test-slow: $(STAMP) ## the tests that take minutes each
 	$(PYTEST) -m slow --durations 10 $(ARGS)
 
+# What the table of docs/reliability.md is made of.
+FAULTS ?= runs/faults
+test-faults: $(STAMP) ## does every fault to training processes; results go to FAULTS=<folder>
+	LARQ_SSL_FAULTS=$(abspath $(FAULTS)) $(PYTEST) -m faults --durations 10 $(ARGS)
+
 test-recipes: $(STAMP) ## every recipe built at its full size, one after the other
 	$(PYTHON_IN_VENV) -m pytest -m recipes $(ARGS)
 
@@ -58,6 +63,7 @@ format: $(STAMP) ## formats and mends what ruff can mend
 
 lock: ## requirements.lock anew (needs uv; LOCK_ARGS=--upgrade moves every version)
 	uv pip compile --quiet --universal --python-version 3.10 --extra export --extra test $(LOCK_ARGS) \
+		--override scripts/overrides.txt \
 		--custom-compile-command "make lock" setup.cfg -o requirements.lock
 
 clean: ## removes .venv, caches and builds; never runs/

@@ -51,13 +51,14 @@ announce() { say "installing requirements.lock into $venv with $1, $("$venv/bin/
 
 install_with_uv() {
     announce uv
-    uv pip install --python "$venv/bin/python" --requirement requirements.lock &&
+    # The lock names everything, and scripts/overrides.txt contradicts what a package asks for.
+    uv pip install --python "$venv/bin/python" --no-deps --requirement requirements.lock &&
         uv pip install --python "$venv/bin/python" --no-deps --no-build-isolation --editable .
 }
 
 install_with_pip() {
     announce pip
-    "$venv/bin/python" -m pip --disable-pip-version-check install --requirement requirements.lock &&
+    "$venv/bin/python" -m pip --disable-pip-version-check install --no-deps --requirement requirements.lock &&
         "$venv/bin/python" -m pip --disable-pip-version-check install --no-deps --no-build-isolation --editable .
 }
 
