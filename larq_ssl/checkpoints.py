@@ -17,11 +17,15 @@ class NotFiniteError(ValueError):
     """A variable that was to be saved, or what a network makes of images, holds NaN or Inf."""
 
 
+class NotSavedError(OSError):
+    """A checkpoint could not be written, for example because the disk is full; those before it are as they were."""
+
+
 class Checkpoints:
     """The last checkpoints of a run in one folder.
 
     A checkpoint is a folder `step-<n>`, written under another name, synced and renamed; only then are all but the
-    newest `keep` deleted. So whenever the process dies, every folder called `step-<n>` is complete.
+    newest `keep` renamed and deleted. So whenever the process dies, every folder called `step-<n>` is complete.
 
     # Arguments
         folder: Where the checkpoints live; made when the first is saved.
@@ -39,21 +43,34 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """The steps of the checkpoints that are there, ascending."""
-        return sorted(int(path.name.removeprefix("step-")) for path in self.folder.glob("step-*") if path.is_dir())
+        names = (path.name.removeprefix("step-") for path in self.folder.glob("step-*") if path.is_dir())
+        return sorted(int(name) for name in names if name.isdecimal())
 
     def save(self, step: int) -> pathlib.Path:
         """Saves the objects as they are after `step` updates.
 
         # Raises
             NotFiniteError: If a floating-point variable is not finite; nothing is written then.
+            NotSavedError: If the file system refuses; nothing is left of what was written then.
         """
         self._refuse_not_finite()
         final = self._path(step)
-        with whole_folder(final, overwrite=True) as folder:
-            tf.train.Checkpoint(**self._objects).write(str(folder / "state"))
-        unfinished = self.folder.glob(".step-*.tmp")
-        for old in (*(self._path(step) for step in self.steps()[: -self.keep]), *unfinished):
-            shutil.rmtree(old)
+        try:
+            # First, since what a killed process left may be what a full disk is full of.
+            for unfinished in self.folder.glob(".step-*.tmp"):
+                shutil.rmtree(unfinished)
+            with whole_folder(final, overwrite=True) as folder:
+                tf.train.Checkpoint(**self._objects).write(str(folder / "state"))
+            # Later ones could not be restored, or training would have gone on from them: they would outlive good ones.
+            there = self.steps()
+            later = [number for number in there if number > step]
+            for old in (*later, *there[: len(there) - len(later)][: -self.keep]):
+                aside = self.folder / f".{self._path(old).name}.old.tmp"
+                self._path(old).rename(aside)
+                shutil.rmtree(aside)
+        except (OSError, tf.errors.OpError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise NotSavedError(f"The checkpoint of step {step} cannot be written: {reason}.") from error
         return final
 
     def restore(self) -> int | None:

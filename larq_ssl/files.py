@@ -62,6 +62,35 @@ def write_json(path: str | os.PathLike[str], value: Any, overwrite: bool = False
     return write_whole(path, json.dumps(value, indent=2, allow_nan=False) + "\n", overwrite)
 
 
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """The value in a file of JSON.
+
+    # Raises
+        ValueError: If the file holds no JSON; names it.
+    """
+    text = pathlib.Path(path).read_text()
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged, it holds no JSON: {error}.") from error
+
+
+def read_object(path: str | os.PathLike[str], *keys: str) -> dict[str, Any]:
+    """The object in a file of JSON.
+
+    # Arguments
+        path: The file.
+        keys: Names that it must have.
+    # Raises
+        ValueError: If the file holds no such object; names it.
+    """
+    value = read_json(path)
+    missing = [key for key in keys if not isinstance(value, dict) or key not in value]
+    if missing or not isinstance(value, dict):
+        raise ValueError(f"{path} is damaged, it holds no JSON object{f' with {missing[0]!r}' if missing else ''}.")
+    return value
+
+
 @contextlib.contextmanager
 def whole_folder(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[pathlib.Path]:
     """Fill a folder under another name and rename it into place at the end of the `with` block.

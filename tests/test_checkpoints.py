@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from larq_ssl import checkpoints as checkpoints_module
-from larq_ssl.checkpoints import Checkpoints, NotFiniteError
+from larq_ssl.checkpoints import Checkpoints, NotFiniteError, NotSavedError
 from tests import toy_method
 
 
@@ -131,6 +131,36 @@ def test_an_error_while_writing_leaves_those_that_were_there(saved, model, monke
     assert saved.restore() == 6
 
 
+def test_what_a_file_system_refuses_names_the_step_and_the_reason(saved, monkeypatch):
+    def fail(*arguments):
+        raise tf.errors.ResourceExhaustedError(None, None, "state.data: No space left on device\nmore")
+
+    monkeypatch.setattr(tf.train.Checkpoint, "write", fail)
+    with pytest.raises(NotSavedError, match=r"^The checkpoint of step 9 cannot be written: .*No space left on device"):
+        saved.save(9)
+    assert sorted(path.name for path in saved.folder.iterdir()) == ["step-000000003", "step-000000006"]
+
+
+def test_leftovers_are_cleared_away_before_the_disk_is_written_to(saved, monkeypatch):
+    """They may be what it is full of."""
+    (saved.folder / ".step-000000009.1a2b.tmp").mkdir()
+    seen = []
+    write = tf.train.Checkpoint.write
+    monkeypatch.setattr(
+        tf.train.Checkpoint, "write", lambda *given: seen.extend(saved.folder.glob(".*.1a2b.tmp")) or write(*given)
+    )
+    saved.save(9)
+    assert seen == []
+    assert not (saved.folder / ".step-000000009.1a2b.tmp").exists()
+
+
+def test_a_folder_that_somebody_else_made_is_no_checkpoint(saved):
+    for name in ("step-backup", "step-old9"):
+        (saved.folder / name).mkdir()
+    assert saved.steps() == [3, 6]
+    assert saved.restore() == 6
+
+
 class KilledError(BaseException):
     """Stands for a process that is no more."""
 
@@ -162,7 +192,7 @@ def test_the_old_ones_go_only_when_the_new_one_is_there(saved, monkeypatch):
 
     monkeypatch.setattr(checkpoints_module.shutil, "rmtree", rmtree)
     saved.save(9)
-    assert ("step-000000003", [3, 6, 9]) in seen
+    assert (".step-000000003.old.tmp", [6, 9]) in seen
 
 
 def truncate(file: pathlib.Path) -> None:
@@ -190,6 +220,23 @@ def test_a_damaged_one_is_passed_over_with_a_warning(saved, damage, suffix, capl
     assert "step 6" in record.getMessage()
     assert "the one before" in record.getMessage()
     assert other.optimizer.iterations == 3
+
+
+def test_damaged_ones_do_not_outlive_those_that_are_saved_before_their_step_comes_again(saved):
+    for step in (9, 6):
+        if step == 9:
+            saved.save(9)
+        empty(data_file(saved, step, ".index"))
+    # As a kill leaves them: the oldest is not deleted yet.
+    checkpoints = checkpoints_of(toy_method.compiled(seed=1), saved.folder)
+    assert checkpoints.steps() == [6, 9]
+    checkpoints.save(4)
+    assert checkpoints.steps() == [4]
+    checkpoints.save(5)
+    checkpoints.save(8)
+    assert checkpoints.steps() == [5, 8]
+    assert not list(saved.folder.glob(".*"))
+    assert checkpoints.restore() == 8
 
 
 def test_any_flipped_bit_is_noticed(saved):

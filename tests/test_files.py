@@ -72,6 +72,24 @@ def test_json(tmp_path):
     assert not (tmp_path / "nan.json").exists()
 
 
+def test_json_that_is_damaged_is_named(tmp_path):
+    file = tmp_path / "results.json"
+    file.write_text('{"metrics": {"knn": 0.9')
+    with pytest.raises(ValueError, match=r"results\.json is damaged, it holds no JSON: "):
+        files.read_json(file)
+    file.write_text("[" * 100_000)
+    with pytest.raises(ValueError, match=r"results\.json is damaged, it holds no JSON: "):
+        files.read_json(file)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '"metrics"'])
+def test_json_of_another_form_is_named(tmp_path, text):
+    file = tmp_path / "results.json"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=r"results\.json is damaged, it holds no JSON object with 'metrics'"):
+        files.read_object(file, "metrics")
+
+
 def test_a_folder_appears_at_the_end(tmp_path):
     path = tmp_path / "parent" / "folder"
     with files.whole_folder(path) as folder:

@@ -20,10 +20,22 @@ class EpochRows:
         self._file = pathlib.Path(file)
         self._rows: dict[int, dict[str, Any]] = {}
 
-    def read(self) -> None:
-        """Goes on with what an earlier start of the run wrote."""
-        lines = self._file.read_text().splitlines() if self._file.is_file() else []
-        self._rows = {row["epoch"]: row for row in map(json.loads, lines)}
+    def read(self) -> dict[int, dict[str, Any]]:
+        """Goes on with what an earlier start of the run wrote; returns it by epoch.
+
+        # Raises
+            ValueError: If the file is damaged; names it.
+        """
+        try:
+            lines = self._file.read_text().splitlines() if self._file.is_file() else []
+            rows = [json.loads(line) for line in lines]
+            self._rows = {int(row["epoch"]): row for row in rows if int(row["step"]) >= 0}
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ValueError(
+                f"{self._file} is damaged: not each of its lines is the JSON object of an epoch ({error}). Move it "
+                "aside, and the run goes on without the epochs in it."
+            ) from error
+        return self._rows
 
     def put(self, epoch: int, step: int, values: Mapping[str, Any]) -> None:
         """Writes the line of an epoch that ended after `step` updates."""

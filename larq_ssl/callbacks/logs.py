@@ -78,18 +78,30 @@ class EpochRecorder(tf.keras.callbacks.Callback):
 
 
 class Estimate(tf.keras.callbacks.Callback):
-    """Says after a few steps how long the whole run will take.
+    """Says after a few steps how long the whole run will take, and from time to time how much of it is left.
+
+    The first sentence is about training steps alone; the later ones count all that has happened since, evaluation and
+    checkpoints too.
 
     # Arguments
         total_steps: Optimizer steps of the whole run.
         batch_size: Images per step over all replicas.
         say: Receives the sentence.
         after: Number of steps that are timed, after one that is not.
+        every_seconds: Time between two of the later sentences.
     """
 
-    def __init__(self, total_steps: int, batch_size: int, say: Callable[[str], None], after: int = 10):
+    def __init__(
+        self,
+        total_steps: int,
+        batch_size: int,
+        say: Callable[[str], None],
+        after: int = 10,
+        every_seconds: float = 300.0,
+    ):
         super().__init__()
         self._total, self._batch_size, self._say, self._after = total_steps, batch_size, say, after
+        self._every_seconds = every_seconds
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         self._steps = -1
@@ -97,7 +109,7 @@ class Estimate(tf.keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         self._steps += 1
         if self._steps == 0:
-            self._started = time.perf_counter()
+            self._started = self._said = time.perf_counter()
         elif self._steps == self._after:
             per_step = (time.perf_counter() - self._started) / self._after
             left = self._total - int(self.model.optimizer.iterations.numpy())
@@ -106,6 +118,14 @@ class Estimate(tf.keras.callbacks.Callback):
                 f"({self._batch_size / per_step:,.0f} images/s): about {duration(left * per_step)}, "
                 "evaluation apart."
             )
+        elif self._steps > self._after and time.perf_counter() - self._said >= self._every_seconds:
+            self._say_what_is_left()
+
+    def _say_what_is_left(self) -> None:
+        self._said = time.perf_counter()
+        step = int(self.model.optimizer.iterations.numpy())
+        seconds = (self._total - step) * (self._said - self._started) / self._steps
+        self._say(f"Step {step:,} of {self._total:,}: about {duration(seconds)} to go.")
 
 
 class MetricsFile(WholeEpochs):

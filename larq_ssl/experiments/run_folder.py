@@ -2,7 +2,6 @@
 
 import contextlib
 import fcntl
-import json
 import os
 import pathlib
 import platform
@@ -13,7 +12,7 @@ from importlib import metadata
 from typing import Any
 
 from larq_ssl.evaluation.results import provenance
-from larq_ssl.files import write_json, write_whole
+from larq_ssl.files import read_object, write_json, write_whole
 
 _PACKAGES = (
     "tensorflow",
@@ -25,6 +24,8 @@ _PACKAGES = (
     "larq_ssl",
 )
 _LOCK = ".lock"
+# Whoever asks whether a folder is in use has its lock for a moment.
+_LOCK_TRIES, _LOCK_PAUSE = 5, 0.05
 
 
 class RunFolder:
@@ -45,6 +46,11 @@ class RunFolder:
     @property
     def checkpoints(self) -> pathlib.Path:
         return self.path / "checkpoints"
+
+    @property
+    def progress_file(self) -> pathlib.Path:
+        """What was saved last: see `record_progress`."""
+        return self.path / "progress.json"
 
     @property
     def metrics_file(self) -> pathlib.Path:
@@ -99,7 +105,7 @@ class RunFolder:
         return self.results_file.is_file()
 
     def results(self) -> dict[str, Any]:
-        return json.loads(self.results_file.read_text())
+        return read_object(self.results_file, "metrics")
 
     @property
     def imported(self) -> bool:
@@ -115,6 +121,38 @@ class RunFolder:
         lines = self.flags_file.read_text().splitlines()
         pairs = (line.removeprefix("--").partition("=") for line in lines if line.startswith("--"))
         return {name: value for name, _, value in pairs}
+
+    def record_progress(self, step: int, total_steps: int, seconds: float) -> None:
+        """Notes that a checkpoint lies there.
+
+        # Arguments
+            step: After which it was saved.
+            total_steps: Of the whole run.
+            seconds: What saving took.
+        """
+        saved = {"step": step, "total_steps": total_steps, "seconds": round(seconds, 4), "time": _now()}
+        write_json(self.progress_file, saved, overwrite=True)
+
+    def progress(self) -> dict[str, Any]:
+        """What `record_progress` noted last; empty if nothing was saved yet."""
+        if not self.progress_file.is_file():
+            return {}
+        return read_object(self.progress_file, "step", "total_steps")
+
+    def saved_step(self) -> int:
+        """The step of the last checkpoint that was saved, 0 if there was none; it may be lost by now."""
+        return int(self.progress().get("step", 0))
+
+    def in_use(self) -> bool:
+        """Whether a process is in the folder just now."""
+        if not (self.path / _LOCK).is_file():
+            return False
+        with open(self.path / _LOCK) as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
 
     @contextlib.contextmanager
     def open(self, flags: Mapping[str, str], identity: Collection[str], fresh: bool = False) -> Iterator[None]:
@@ -173,15 +211,20 @@ class RunFolder:
 
     def inputs(self) -> dict[str, str]:
         """The fingerprints that `begin` wrote down."""
-        return {} if self.imported else json.loads((self.path / "inputs.json").read_text())
+        return {} if self.imported else read_object(self.path / "inputs.json")
 
     def _lock(self) -> None:
-        file = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-        self._locks.callback(os.close, file)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"--workdir={self.path} is in use by another process.") from None
+        for _ in range(_LOCK_TRIES):
+            file = os.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+            with contextlib.suppress(BlockingIOError, FileNotFoundError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # A process that was refused may have deleted it meanwhile, and another made it anew.
+                if os.path.samestat(os.fstat(file), os.stat(self.path / _LOCK)):
+                    self._locks.callback(os.close, file)
+                    return
+            os.close(file)
+            time.sleep(_LOCK_PAUSE)
+        raise ValueError(f"--workdir={self.path} is in use by another process.")
 
     def _clean_up(self, was_there: bool) -> None:
         """A command that was refused before it began leaves nothing behind."""
@@ -220,14 +263,14 @@ class RunFolder:
 
     def _record_environment(self) -> None:
         file = self.path / "environment.json"
-        starts = json.loads(file.read_text())["starts"] if file.is_file() else []
+        starts = read_object(file, "starts")["starts"] if file.is_file() else []
         write_json(file, {"starts": [*starts, environment()]}, overwrite=True)
 
 
 def environment() -> dict[str, Any]:
     """Command, versions, commit, hardware and threads of this process."""
     return {
-        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "time": _now(),
         "command": sys.argv,
         "commit": provenance()["commit"],
         "python": platform.python_version(),
@@ -239,6 +282,10 @@ def environment() -> dict[str, Any]:
         },
         "packages": {name: _version(name) for name in _PACKAGES},
     }
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
 
 
 def _version(package: str) -> str | None:

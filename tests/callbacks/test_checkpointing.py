@@ -38,7 +38,11 @@ class Run:
         self.model = toy_method.compiled(seed)
         self.checkpoints = Checkpoints(folder, method=self.model, optimizer=self.model.optimizer)
         self.saved: list[int] = []
-        self.saving = callbacks.Checkpointing(self.checkpoints, every_steps, self.saved.append)
+        self.saving = callbacks.Checkpointing(self.checkpoints, every_steps, self.note)
+
+    def note(self, step, seconds):
+        assert seconds > 0
+        self.saved.append(step)
 
     def fit(self, *others, epochs=3, start_step=0):
         return self.model.fit(
@@ -140,3 +144,63 @@ def test_a_run_that_is_at_its_end_can_be_started_again(run, tmp_path):
 def test_a_rhythm_below_one_is_refused(tmp_path):
     with pytest.raises(ValueError, match="every_steps must be at least 1, got 0"):
         Run(tmp_path, every_steps=0)
+
+
+class TestStopAt:
+    """Time that is up stops a run as SIGTERM does."""
+
+    def timed(self, tmp_path, stop_at) -> Run:
+        run = Run(tmp_path, every_steps=5)
+        run.saving = callbacks.Checkpointing(run.checkpoints, 5, run.note, stop_at)
+        return run
+
+    def test_it_saves_and_stops_after_the_step_in_which_time_is_up(self, tmp_path, monkeypatch):
+        now = [0.0]
+        monkeypatch.setattr("larq_ssl.callbacks.checkpointing.time.monotonic", lambda: now[0])
+        run = self.timed(tmp_path, stop_at=10.0)
+        run.fit(At(lambda: now.__setitem__(0, 10.0), updates=7))
+        assert run.saved == [5, 7]
+        assert run.saving.out_of_time
+        assert not run.saving.interrupted
+
+    def test_one_step_is_made_where_time_was_up_before(self, tmp_path):
+        run = self.timed(tmp_path, stop_at=0.0)
+        run.fit()
+        assert run.saved == [1]
+
+    def test_without_it_time_is_never_up(self, run):
+        run.fit()
+        assert not run.saving.out_of_time
+
+
+class TestAgreement:
+    """Several processes stop after the same step: what any of them is told counts for all."""
+
+    def agreeing(self, tmp_path, agreed, stop_at=None) -> Run:
+        run = Run(tmp_path, every_steps=5)
+        run.saving = callbacks.Checkpointing(run.checkpoints, 5, run.note, stop_at, agreed)
+        return run
+
+    @pytest.mark.parametrize(("bits", "interrupted", "out_of_time"), [(1, True, False), (2, False, True)])
+    def test_what_another_process_is_told_stops_this_one(self, bits, interrupted, out_of_time, tmp_path):
+        asked = []
+
+        def agreed(mine):
+            asked.append(mine)
+            return bits if len(asked) == 7 else 0
+
+        run = self.agreeing(tmp_path, agreed)
+        run.fit()
+        assert run.saved == [5, 7]
+        assert (run.saving.interrupted, run.saving.out_of_time) == (interrupted, out_of_time)
+        # After every step, at the end of an epoch that was cut short, and at that of all: no process asks more often.
+        assert asked == [0] * 9
+
+    def test_what_this_process_is_told_counts_once_all_agree(self, tmp_path):
+        asked = []
+        run = self.agreeing(tmp_path, lambda mine: asked.append(mine) or 0, stop_at=0.0)
+        run.fit(At(terminate, updates=2), epochs=1)
+        assert asked == [2, 3, 3, 3, 3]
+        assert run.saved == [4]
+        assert not run.saving.interrupted
+        assert not run.saving.out_of_time

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tensorboard.compat.proto import event_pb2
 
 from larq_ssl import callbacks
+from larq_ssl.callbacks.epoch_rows import EpochRows
 from larq_ssl.callbacks.logs import duration
 from larq_ssl.schedules import WarmupCosine
 from tests import toy_method
@@ -180,6 +181,17 @@ class TestEstimate:
             estimate.on_train_batch_end(batch)
         assert said == ["18,003 steps in all, 18,000 to go at 400 ms (20 images/s): about 2.0 h, evaluation apart."]
 
+    def test_it_says_from_time_to_time_what_is_left_evaluation_included(self, clock):
+        said = []
+        estimate = callbacks.Estimate(1001, 8, said.append, after=2, every_seconds=60)
+        estimate.set_model(mock.Mock())
+        estimate.on_train_begin()
+        for batch, seconds in enumerate((100.0, 1.0, 1.0, 50.0, 8.0, 1.0, 59.0)):
+            clock[0] += seconds
+            estimate.model.optimizer.iterations.numpy.return_value = batch + 1
+            estimate.on_train_batch_end(batch)
+        assert said[1:] == ["Step 5 of 1,001: about 4.2 h to go.", "Step 7 of 1,001: about 5.5 h to go."]
+
     def test_a_resumed_run_counts_what_is_left(self):
         said = []
         model = toy_method.compiled()
@@ -226,3 +238,11 @@ class TestProgressBar:
         shown = capsys.readouterr().out
         assert "knn: 0.2500" in shown
         assert "other" not in shown
+
+
+@pytest.mark.parametrize("text", ['{"epoch": 1, "step": 5}\n{"epoch": 2, "st', "[1]\n", '{"epoch": 1}\n', "\0"])
+def test_rows_that_are_damaged_are_named(tmp_path, text):
+    file = tmp_path / "metrics.jsonl"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=r"metrics\.jsonl is damaged: not each of its lines is the JSON object"):
+        EpochRows(file).read()

@@ -1,6 +1,9 @@
 """Whether a command may go on in a folder, what it writes there, and that nothing is lost."""
 
+import contextlib
+import fcntl
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -231,3 +234,47 @@ def test_fresh_without_an_old_run_just_begins(tmp_path):
 def test_the_folder_of_no_run_has_no_flags(tmp_path):
     with pytest.raises(ValueError, match="is not the folder of a run: it has no flags.txt"):
         RunFolder(tmp_path).flags()
+
+
+def test_what_was_saved_last_is_on_record(run):
+    assert run.saved_step() == 0
+    run.record_progress(5, 12, 0.25)
+    run.record_progress(10, 12, 0.5)
+    assert run.saved_step() == 10
+    assert {name: run.progress()[name] for name in ("total_steps", "seconds")} == {"total_steps": 12, "seconds": 0.5}
+
+
+def test_a_folder_in_use_can_be_told_from_one_that_is_not(run, other_process):
+    assert run.in_use()
+    other_process.kill()
+    other_process.wait()
+    assert not run.in_use()
+    assert not RunFolder(run.path / "missing").in_use()
+
+
+def test_a_look_at_a_folder_does_not_keep_a_run_from_beginning(run, monkeypatch):
+    """Who asks holds the lock for a moment."""
+    pauses = []
+    monkeypatch.setattr(run_folder.time, "sleep", lambda seconds: (pauses.append(seconds), look.close()))
+    look = open(run.path / ".lock")  # noqa: SIM115  closed in the pause
+    fcntl.flock(look, fcntl.LOCK_SH)
+    start(run)
+    assert len(pauses) == 1
+
+
+def test_a_lock_that_somebody_deletes_meanwhile_does_not_count(run, monkeypatch):
+    """A process that is refused deletes the lock of a folder in which nothing is; another may wait for it."""
+    taken = []
+
+    def delete_first(file, how):
+        if not taken:
+            (run.path / ".lock").unlink()
+        taken.append(file)
+
+    run.path.mkdir(parents=True, exist_ok=True)
+    monkeypatch.setattr(run_folder.fcntl, "flock", delete_first)
+    monkeypatch.setattr(run_folder.time, "sleep", lambda seconds: None)
+    with contextlib.ExitStack() as run._locks:
+        run._lock()
+        assert len(taken) == 2
+        assert os.path.samestat(os.fstat(taken[-1]), os.stat(run.path / ".lock"))
