@@ -6,21 +6,22 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 from absl import flags, logging
 
-from larq_ssl import callbacks, distribute, schedules
-from larq_ssl.checkpoints import Checkpoints, NotFiniteError
+from larq_ssl import callbacks, schedules
+from larq_ssl.checkpoints import Checkpoints
 from larq_ssl.evaluation import diagnosis, pictures
-from larq_ssl.experiments import common, stages, training_flags, watching
+from larq_ssl.experiments import common, endings, stages, training_flags, watching, workers
+from larq_ssl.experiments.resuming import restore
 from larq_ssl.experiments.run_folder import RunFolder
 from larq_ssl.experiments.training_data import Data
 from larq_ssl.files import Content, write_json, write_whole
 from larq_ssl.memories import save_memory
-from larq_ssl.methods.base import NOT_FINITE, Batch, SelfSupervisedModel
+from larq_ssl.methods.base import Batch, SelfSupervisedModel
 from larq_ssl.models import folder as model_folder
 from larq_ssl.models import profile
 from larq_ssl.optimizers import build_optimizer
@@ -38,17 +39,13 @@ _EPOCH_COSINES = {"epoch_cosine": 0, "epoch_cosine_from_1": 1}
 _UNKNOWN_LICENCE = "whose licence is not known here: see where they come from"
 
 
-def _set_up() -> tf.distribute.Strategy:
+def _set_up() -> workers.Workers:
     """Seeds, determinism, precision and devices, as the flags say; call it before any network is built."""
     tf.keras.utils.set_random_seed(FLAGS.seed)
     if FLAGS.deterministic:
         tf.config.experimental.enable_op_determinism()
     tf.keras.mixed_precision.set_global_policy(FLAGS.precision)
-    strategy = distribute.strategy(FLAGS.strategy)
-    replicas = strategy.num_replicas_in_sync
-    if FLAGS.batch_size % replicas:
-        raise ValueError(f"--batch_size must be a multiple of {replicas}, the number of GPUs, got {FLAGS.batch_size}.")
-    return strategy
+    return workers.join()
 
 
 def learning_rate(data: Data) -> tf.keras.optimizers.schedules.LearningRateSchedule:
@@ -136,37 +133,66 @@ def run_training(experiment: str, prepare: Callable[[RunFolder], Job]) -> int:
         prepare: Checks the flags and loads what they name; called only if there is something to train, or if a path
             is not the one with which a finished run began.
     """
-    flags_text = training_flags.as_text()
-    with contextlib.ExitStack() as stack:
-        with common.user_errors(), _told():
-            run = stages.run_folder(experiment)
-            stack.enter_context(run.open(flags_text, training_flags.identity(FLAGS), FLAGS.fresh))
-            finished = run.finished and not FLAGS.fresh
-            if finished and not training_flags.names_others(run.flags(), flags_text):
-                return _show_earlier(run)
-            strategy = _set_up()
+    try:
+        with contextlib.ExitStack() as stack:
+            return _run_training(experiment, prepare, stack)
+    except endings.LostWorkerError as error:
+        return common.fail(str(error), endings.exit_code(error))
+
+
+def _run_training(experiment: str, prepare: Callable[[RunFolder], Job], stack: contextlib.ExitStack) -> int:
+    """What is opened on the way is closed with the stack."""
+    flags_text, stop_at = training_flags.as_text(), endings.deadline()
+    several = FLAGS.strategy == "multi_worker"
+    with common.user_errors(), endings.told(several):
+        run, identity = stages.run_folder(experiment), training_flags.identity(FLAGS)
+        crew = _set_up()
+        stack.enter_context(crew.quiet())
+        if crew.is_chief:
+            stack.enter_context(run.open(flags_text, identity, FLAGS.fresh))
+        crew.refuse_others("flags", json.dumps({name: flags_text.get(name) for name in sorted(identity)}))
+        finished = run.finished and not FLAGS.fresh
+        if finished and not training_flags.names_others(run.flags(), flags_text):
+            return _show_earlier(run)
+        with crew.chief_first():
             job = prepare(run)
-            inputs = {"data": job.data.train.fingerprint, **job.inputs}
-            if finished:
-                run.refuse_other_inputs(inputs)
-                return _show_earlier(run)
-            online_knn = watching.online_knn()
-            with strategy.scope():
-                method = job.make()
-                method.compile(optimizer=optimizer(job.data))
-            # A pipeline takes a while to be traced: a new run is trained on this one.
-            batches = job.data.batches()
-            first = next(iter(batches))
-            callbacks.check_views(first)
+        inputs = {"data": job.data.train.fingerprint, **job.inputs}
+        if finished:
+            run.refuse_other_inputs(inputs)
+            return _show_earlier(run)
+        online_knn = watching.online_knn()
+        with crew.strategy.scope():
+            method = job.make()
+            method.compile(optimizer=optimizer(job.data))
+        # A pipeline takes a while to be traced: a new run is trained on this one.
+        batches = job.data.batches()
+        first = next(iter(batches))
+        callbacks.check_views(first)
+        crew.refuse_others("inputs", json.dumps(inputs, sort_keys=True))
+        described = None
+        if FLAGS.fresh or not run.saved_step():
+            # A network that cannot see such images says so before there is a run.
+            described = profile.summary_and_cost(method.encoders["student"], FLAGS.image_size)
+        if crew.is_chief:
             run.begin(flags_text, inputs, f"python -m larq_ssl.experiments.{experiment}", FLAGS.fresh)
-            checkpoints = Checkpoints(run.checkpoints, method=method, optimizer=method.optimizer)
-            done = checkpoints.restore() or 0
-            if done == 0:
-                _record_start(run, job, first, method)
-        common.say(f"{run.path}: {f'going on after step {done:,}' if done else 'a new run'}; {method_size(method)}.")
+        mine = stack.enter_context(crew.folder(run))
+        checkpoints = Checkpoints(run.checkpoints, method=method, optimizer=method.optimizer)
+        done = restore(run, checkpoints)
+        crew.refuse_others("checkpoints", str(done))
+        if done == 0 and described is not None:
+            _record_start(mine, job, first, method, *described)
         looked_at = itertools.chain([first], batches.skip(1))
-        watchers = [*job.callbacks, *_watchers(run, job, looked_at, method, online_knn)]
-        return _fit(run, job, method, job.data.batches(done) if done else batches, checkpoints, watchers)
+        watchers = [*job.callbacks, *_watchers(mine, job, looked_at, method, online_knn)]
+    begun = f"going on after step {done:,}" if done else "a new run"
+    common.say(f"{run.path}: {begun}; {workers.batch_size(crew.strategy)}; {method_size(method)}.")
+    try:
+        with endings.told(several):
+            saving = _saving(mine, job, method, crew, stop_at)
+            return _fit(mine, job, method, crew.batches(job.data, batches, done), saving, watchers)
+    except endings.ERRORS as error:
+        of_own = checkpoints.steps() and not isinstance(error, endings.LostWorkerError)
+        kept = f" The last checkpoint in {run.checkpoints} is kept." if of_own else ""
+        return common.fail(f"{error}{kept}", endings.exit_code(error))
 
 
 def _show_earlier(run: RunFolder) -> int:
@@ -188,57 +214,43 @@ def _watchers(
     return watching.watchers(run, job.data, batches, method, logged, job.shown, online_knn, job.evaluations)
 
 
+def _saving(
+    run: RunFolder, job: Job, method: SelfSupervisedModel, crew: workers.Workers, stop_at: float | None
+) -> callbacks.Checkpointing:
+    return callbacks.Checkpointing(
+        Checkpoints(run.checkpoints, method=method, optimizer=method.optimizer),
+        FLAGS.checkpoint_every,
+        lambda step, seconds: run.record_progress(step, job.data.total_steps, seconds),
+        stop_at,
+        crew.any_of,
+    )
+
+
 def _fit(
     run: RunFolder,
     job: Job,
     method: SelfSupervisedModel,
-    batches: tf.data.Dataset,
-    checkpoints: Checkpoints,
+    batches: tf.data.Dataset | tf.distribute.DistributedDataset,
+    saving: callbacks.Checkpointing,
     watchers: list[tf.keras.callbacks.Callback],
 ) -> int:
-    saving = callbacks.Checkpointing(checkpoints, FLAGS.checkpoint_every)
     started = time.perf_counter()
-    try:
-        with _told():
-            method.fit(
-                batches,
-                epochs=FLAGS.epochs,
-                steps_per_epoch=job.data.steps_per_epoch,
-                callbacks=[*watchers, saving],
-                # A log file gets a line per epoch instead of a bar.
-                verbose=1 if sys.stdout.isatty() else 2,
-            )
-    except (_StoppedError, NotFiniteError, callbacks.NoGradientError) as error:
-        kept = f" The last checkpoint in {run.checkpoints} is kept." if checkpoints.steps() else ""
-        diverged = isinstance(error, NotFiniteError) or NOT_FINITE in str(error)
-        return common.fail(f"{error}{kept}", common.DIVERGED_EXIT if diverged else 1)
+    method.fit(
+        batches,
+        epochs=FLAGS.epochs,
+        steps_per_epoch=job.data.steps_per_epoch,
+        callbacks=[*watchers, saving],
+        # A log file gets a line per epoch instead of a bar.
+        verbose=1 if sys.stdout.isatty() else 2,
+    )
     if saving.interrupted:
         common.say(f"{run.path}: stopped by SIGTERM after saving; the same command goes on.")
         return common.SIGTERM_EXIT
+    if saving.out_of_time and method.optimizer.iterations.numpy() < job.data.total_steps:
+        common.say(f"{run.path}: stopped by --max_hours after saving; the same command goes on.")
+        return common.TIME_EXIT
     _finish(run, job, method, time.perf_counter() - started)
     return 0
-
-
-class _StoppedError(ValueError):
-    """What stopped a run from within a graph."""
-
-
-_REASONS = {NOT_FINITE: " A lower --lr may help.", "max_bad_images": ""}
-"""What a sentence in an error of TensorFlow has in it if it concerns the user, and what is added to it."""
-
-
-@contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """Finds the sentence that concerns the user in what TensorFlow makes of an error inside a graph."""
-    try:
-        yield
-    except tf.errors.InvalidArgumentError as error:
-        for line in str(error).splitlines():
-            for mark, advice in _REASONS.items():
-                if mark in line:
-                    sentence = NOT_FINITE if mark == NOT_FINITE else line.partition("Error: ")[2] or line
-                    raise _StoppedError(f"{sentence}{advice}") from error
-        raise
 
 
 def method_size(method: SelfSupervisedModel) -> str:
@@ -250,7 +262,14 @@ def method_size(method: SelfSupervisedModel) -> str:
     return f"{', '.join(method.optimized)} learn with {count:,} parameters in {len(variables)} variables{frozen}"
 
 
-def _record_start(run: RunFolder, job: Job, batch: Mapping[str, tf.Tensor], method: SelfSupervisedModel) -> None:
+def _record_start(
+    run: RunFolder,
+    job: Job,
+    batch: Mapping[str, tf.Tensor],
+    method: SelfSupervisedModel,
+    summary: str,
+    cost: profile.Cost,
+) -> None:
     """Keeps for people what the run looks like at its start."""
     encoder = method.encoders["student"]
     sheet = batch["global"].numpy()[:_SHEET_IMAGES]
@@ -258,7 +277,6 @@ def _record_start(run: RunFolder, job: Job, batch: Mapping[str, tf.Tensor], meth
     pictures.view_sheet(run.path / "views.png", sheet, local, overwrite=True)
     if "patches" in batch:
         pictures.view_sheet(run.path / _PATCHES, batch["patches"].numpy()[:_SHEET_IMAGES], overwrite=True)
-    summary, cost = profile.summary_and_cost(encoder, FLAGS.image_size)
     write_whole(run.path / "summary.txt", summary, overwrite=True)
     for name, content in job.files.items():
         write_whole(run.path / name, content, overwrite=True)

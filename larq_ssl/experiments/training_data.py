@@ -33,12 +33,30 @@ class Data:
     def total_steps(self) -> int:
         return self.steps_per_epoch * FLAGS.epochs
 
-    def batches(self, start_step: int = 0) -> tf.data.Dataset:
-        """The endless stream of batches, from the batch of `start_step` on."""
+    def batches(self, start_step: int = 0, num_shards: int = 1, shard: int = 0) -> tf.data.Dataset:
+        """The endless stream of batches, or of a slice of each, from the batch of `start_step` on."""
         batches = pipeline.view_batches(
-            self.train, self.policy, FLAGS.batch_size, FLAGS.seed, start_step, max_bad_images=FLAGS.max_bad_images
+            self.train,
+            self.policy,
+            FLAGS.batch_size,
+            FLAGS.seed,
+            start_step,
+            num_shards,
+            shard,
+            max_bad_images=FLAGS.max_bad_images,
         )
         return batches if self.targets is None else with_targets(batches, self.targets)
+
+    def distributed(self, strategy: tf.distribute.Strategy, start_step: int = 0) -> tf.distribute.DistributedDataset:
+        """The same stream for the replicas of several workers, each of which makes its slice of a batch alone."""
+
+        def of_worker(context: tf.distribute.InputContext) -> tf.data.Dataset:
+            batches = self.batches(start_step, context.num_input_pipelines, context.input_pipeline_id)
+            of_replica = batches.rebatch(context.get_per_replica_batch_size(FLAGS.batch_size), drop_remainder=True)
+            # Otherwise the workers would ask each other in every step whether there is more.
+            return of_replica.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
+
+        return strategy.distribute_datasets_from_function(of_worker)
 
 
 def load_train() -> ImageDataset:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from absl import flags
 
 from larq_ssl.distribute import STRATEGIES
+from larq_ssl.experiments.common import CHECKPOINT_EVERY, TIME_EXIT
 from larq_ssl.optimizers import OPTIMIZERS
 
 FLAGS = flags.FLAGS
@@ -13,7 +14,7 @@ FLAGS = flags.FLAGS
 OPERATIONAL = frozenset(
     (
         "checkpoint_every data_dir diagnostics_every embeddings_every encoder_dir fresh knn_every label_list labels "
-        "max_bad_images recipe run stage1 strategy teacher validate_every workdir"
+        "max_bad_images max_hours recipe run stage1 strategy teacher validate_every workdir"
     ).split()
 )
 """Flags that may change between two starts of the same run; all others of a command decide what is trained.
@@ -70,17 +71,32 @@ flags.DEFINE_float("weight_decay", None, "Weight decay; by default none, or the 
 flags.DEFINE_float("final_weight_decay", None, "Weight decay at the end, reached by a cosine; by default constant.", 0)
 flags.DEFINE_float("gradient_clip", None, "Largest global norm of the gradients (of DINO: --clip_norm).", 0)
 flags.DEFINE_bool("sync_batch_norm", False, "BatchNorm of the encoder sees the images of all replicas.")
-flags.DEFINE_integer("accumulate", 1, "Parts of a batch whose gradients are averaged into one update.", 1)
+flags.DEFINE_integer("accumulate", 1, "Parts of a replica's batch whose gradients are averaged into one update.", 1)
 flags.DEFINE_integer("epochs", 200, "Epochs of this stage.", 1)
 flags.DEFINE_integer("steps_per_epoch", None, "Steps per epoch, if fewer than a whole pass.", 1)
-flags.DEFINE_integer("batch_size", 256, "Images per step over all replicas.", 2)
-flags.DEFINE_integer("seed", 0, "Of weights, views and order.", 0)
+flags.DEFINE_integer(
+    "batch_size", 256, "Global batch: images per step over all replicas, each of which gets an equal part.", 2
+)
+flags.DEFINE_integer("seed", 0, "Of weights, views and order.", 0, 2**32 - 1)
 flags.DEFINE_enum("precision", "float32", ["float32", "mixed_bfloat16", "mixed_float16"], "Keras precision policy.")
 flags.DEFINE_bool("deterministic", False, "Bit-identical runs on the same machine, at some cost in speed.")
-flags.DEFINE_enum("strategy", "single", STRATEGIES, "Devices to train on.")
+flags.DEFINE_enum(
+    "strategy",
+    "single",
+    STRATEGIES,
+    "Devices to train on: one; all GPUs of this machine; those of all machines in the environment variable TF_CONFIG, "
+    "on each of which the same command is started; a TPU.",
+)
 flags.DEFINE_bool("fresh", False, "Move an earlier run in --workdir aside and begin anew.")
 flags.DEFINE_integer(
-    "checkpoint_every", 1000, "Steps between two checkpoints: what a killed run recomputes at most.", 1
+    "checkpoint_every", CHECKPOINT_EVERY, "Steps between two checkpoints: what a killed run recomputes at most.", 1
+)
+flags.DEFINE_float(
+    "max_hours",
+    None,
+    f"Stop after so many hours of this start, with a checkpoint and exit code {TIME_EXIT}; the same command goes on. "
+    "The step, evaluation or checkpoint under way is finished, so leave some minutes for it.",
+    0,
 )
 flags.DEFINE_integer("diagnostics_every", 1, "Epochs between two looks at the binary layers; 0 for none.", 0)
 flags.DEFINE_integer("embeddings_every", 1, "Epochs between two looks at how the embeddings lie; 0 for none.", 0)

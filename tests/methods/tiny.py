@@ -57,7 +57,7 @@ def conv_encoder(name, dim=6, batch_norm=True, synchronized=False):
     if batch_norm:
         x = store(layers.batch_norm, "bn1")(x)
     x = tf.keras.layers.ReLU(name="relu1")(x)
-    x = tf.keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    x = tf.keras.layers.GlobalAveragePooling2D(name="pool", dtype="float32")(x)
     return tf.keras.Model(inputs, tf.keras.layers.Dense(dim, name="dense1")(x), name=name)
 
 

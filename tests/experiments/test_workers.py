@@ -1,0 +1,59 @@
+"""Two processes leave the run folder that one leaves, but for rounding."""
+
+import json
+import pathlib
+import tempfile
+
+import numpy as np
+import pytest
+
+from larq_ssl.experiments.run_folder import RunFolder
+from tests.experiments import saved
+from tests.experiments.commands import SHORT_FLOAT
+
+# Queue, moving average, and BatchNorm of all images.
+COMMAND = (
+    *("moco", *SHORT_FLOAT, "--stem=cifar", "--deterministic", "--sync_batch_norm", "--optimizer=sgd", "--lr=0.01"),
+    *("--batch_size=16", "--image_size=16", "--queue_size=64", "--epochs=2", "--steps_per_epoch=2", "--knn_every=2"),
+)
+# Measured on half a batch, or a clock.
+NOT_COMPARED = {"images_per_second", "embedding_std"}
+
+
+def _files(run: RunFolder) -> set[str]:
+    found = {file.relative_to(run.path).as_posix() for file in run.path.rglob("*") if file.is_file()}
+    return {name for name in found if "tfevents" not in name}
+
+
+@pytest.mark.slow
+def test_two_workers_leave_what_one_process_leaves(commands):
+    one, two = (RunFolder(commands.folder / "workers" / name) for name in ("one", "two"))
+    alone = commands.run(*COMMAND, f"--workdir={one.path}")
+    assert alone.code == 0, alone.err
+    before = set(pathlib.Path(tempfile.gettempdir()).glob("larq_ssl-worker-*"))
+    chief, other = commands.together(*COMMAND, f"--workdir={two.path}")
+    assert (chief.code, other.code) == (0, 0), chief.out + other.out
+    assert set(pathlib.Path(tempfile.gettempdir()).glob("larq_ssl-worker-*")) <= before
+    assert "; global batch 16;" in alone.out
+    assert "; global batch 16 = 2 replicas of 8;" in chief.out
+    (line,) = other.out.splitlines()
+    assert line.startswith("Worker 1 of 2 at localhost:")
+    assert _files(two) == _files(one)
+    for name in ("inputs.json", "views.png", "summary.txt", "LICENSES.md"):
+        assert (two.path / name).read_bytes() == (one.path / name).read_bytes(), name
+    _assert_close(saved.state(one, 4), saved.state(two, 4))
+    rows = [[json.loads(line) for line in run.metrics_file.read_text().splitlines()] for run in (one, two)]
+    for alike, row in zip(*rows, strict=True):
+        assert alike.keys() == row.keys()
+        for name in alike.keys() - NOT_COMPARED:
+            np.testing.assert_allclose(row[name], alike[name], rtol=2e-3, atol=2e-3, err_msg=name)
+
+
+def _assert_close(expected: dict[str, np.ndarray], actual: dict[str, np.ndarray]) -> None:
+    """Checkpoints, but for sums of metrics; Keras takes the variance of several replicas with another denominator."""
+    assert actual.keys() == expected.keys()
+    for name, array in expected.items():
+        if not name.startswith(("method/_means/", "method/_gradient_squares/")):
+            tolerance = 5e-3 if "moving_variance" in name else 1e-4
+            scale = max(1.0, float(np.max(np.abs(array.astype(np.float64)), initial=0.0)))
+            np.testing.assert_allclose(actual[name], array, rtol=0, atol=tolerance * scale, err_msg=name)
