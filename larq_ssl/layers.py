@@ -74,7 +74,7 @@ class Preprocessing(tf.keras.layers.Layer):
     """
 
     def __init__(self, mode: str = "imagenet", **kwargs) -> None:  # type: ignore[no-untyped-def]
-        if mode not in _PREPROCESSING:
+        if mode not in list(_PREPROCESSING):
             raise ValueError(f"`preprocessing` must be one of {sorted(_PREPROCESSING)}, not {mode!r}.")
         super().__init__(**{**kwargs, "dtype": "float32", "autocast": False})
         self.mode = mode
@@ -205,8 +205,11 @@ def batch_norm(
     synchronized: bool = False,
     center: bool = True,
     gamma_initializer: str | tf.keras.initializers.Initializer = "ones",
+    dtype: str | None = None,
 ) -> tf.keras.layers.BatchNormalization:
     """BatchNormalization with PyTorch's defaults, which all the papers use.
+
+    Its statistics are float32 under every precision policy.
 
     Keras uses the biased variance for the moving statistics of 2-D inputs and when `synchronized`; PyTorch
     uses the unbiased one. Of 4-D inputs both use the unbiased one.
@@ -216,6 +219,7 @@ def batch_norm(
         synchronized: Whether the statistics are those of all replicas together.
         center: Whether it has a shift.
         gamma_initializer: Where the scales start; zeros close a residual branch.
+        dtype: Of its outputs, instead of the precision policy's.
     """
     return tf.keras.layers.BatchNormalization(
         name=name,
@@ -224,4 +228,5 @@ def batch_norm(
         center=center,
         synchronized=synchronized,
         gamma_initializer=gamma_initializer,
+        dtype=dtype,
     )

@@ -92,12 +92,25 @@ def test_prototypes_are_a_matrix():
         mlp_head("prototypes", 6, [], 9, norm="none", output_bias="no")
 
 
-def test_scores_of_prototypes_are_float32_under_any_policy():
+@pytest.mark.parametrize(
+    "make",
+    [
+        functools.partial(prototypes, "prototypes", 6, 9, "normal_0.01"),
+        functools.partial(mlp_head, "head", 6, [5], 9, "batch"),
+        functools.partial(mlp_head, "head", 6, [], 9, "none", output_relu=True),
+        functools.partial(simclr_head, "head", 6, 9),
+    ],
+)
+def test_nothing_of_a_head_is_rounded_under_any_policy(make):
+    inputs = np.random.default_rng(0).normal(size=(8, 6)).astype(np.float32)
     tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
-    model = prototypes("prototypes", 6, 9, "normal_0.01")
+    model = make()
     for head in (model, build_head(model.spec)):
-        assert head(tf.ones([2, 6])).dtype == tf.float32
-    assert mlp_head("head", 6, [], 9, norm="none")(tf.ones([2, 6])).dtype == tf.bfloat16
+        for training in (False, True):
+            outputs = head(inputs, training=training)
+            assert outputs.dtype == tf.float32
+            assert np.any(tf.cast(tf.cast(outputs, tf.bfloat16), tf.float32) != outputs)
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
 
 
 def test_output_does_not_change_with_a_shift_before_the_batch_norm_and_moments_are_as_documented():

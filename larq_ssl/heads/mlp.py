@@ -11,6 +11,7 @@ from larq_ssl import layers
 from larq_ssl.heads.spec import HeadSpec
 from larq_ssl.roles import Role
 
+_DTYPE = "float32"
 INITIALIZERS = ("kaiming", "pytorch", "lecun", "normal_0.01", "normal_0.02", "zeros")
 
 
@@ -56,11 +57,12 @@ def mlp_head(
         last_layer: So many outputs of a `WeightNormDense` on the unit row of the last dense layer's outputs, or `None`.
         free_gain: Whether the gains of that layer are trained; otherwise its outputs are cosines.
         output_role: What the kernel of the last dense layer is for the optimizer: `kernel`; `last_layer`, as that of a
-            classifier that SimCLR's LARS leaves alone; or `prototypes`. The last two are float32 under any precision
-            policy.
+            classifier that SimCLR's LARS leaves alone; or `prototypes`.
         output_norm: Whether a batch norm without shift follows the last dense layer, which then has no bias.
     # Returns
-        A built model `[batch, input_dim] -> [batch, output]`, whose attribute `spec` is its `HeadSpec`.
+        A built model `[batch, input_dim] -> [batch, output]`, whose attribute `spec` is its `HeadSpec`. It is computed
+        in float32 under any precision policy: beside an encoder it costs next to nothing, and losses divide what comes
+        out of it by small numbers.
     # Raises
         ValueError: If a width is not positive, or the norm, initializer, activation or role is unknown.
     # References
@@ -109,29 +111,26 @@ def _add_hidden(
 ) -> None:
     kind = layers.StandardisedDense if spec.norm == "weight" else tf.keras.layers.Dense
     use_bias = spec.norm != "batch"
-    model.add(_dense(f"dense{index}", inputs, width, initializer, use_bias, kind=kind))
+    model.add(_dense(f"dense{index}", inputs, width, initializer, use_bias, kind))
     if spec.norm == "batch":
-        model.add(layers.batch_norm(f"bn{index}", synchronized=synchronized))
+        model.add(layers.batch_norm(f"bn{index}", synchronized=synchronized, dtype=_DTYPE))
     if spec.norm == "layer":
-        model.add(tf.keras.layers.LayerNormalization(epsilon=1e-5, name=f"ln{index}"))
-    model.add(tf.keras.layers.Activation(spec.activation, name=f"{spec.activation}{index}"))
+        model.add(tf.keras.layers.LayerNormalization(epsilon=1e-5, name=f"ln{index}", dtype=_DTYPE))
+    model.add(tf.keras.layers.Activation(spec.activation, name=f"{spec.activation}{index}", dtype=_DTYPE))
 
 
 def _add_output(
     model: tf.keras.Sequential, spec: HeadSpec, inputs: int, outputs: int, initializer: str, synchronized: bool
 ) -> None:
     index = len(spec.hidden_dims) + 1
-    role = Role(spec.output_role)
-    # What is done with scores and logits divides them by a small number.
-    dtype = None if role is Role.KERNEL else "float32"
     use_bias = spec.output_bias and not spec.output_norm
-    last = _dense(f"dense{index}", inputs, outputs, initializer, use_bias, dtype)
-    last.kernel_role = role
+    last = _dense(f"dense{index}", inputs, outputs, initializer, use_bias)
+    last.kernel_role = Role(spec.output_role)
     model.add(last)
     if spec.output_norm:
-        model.add(layers.batch_norm(f"bn{index}", synchronized=synchronized, center=False))
+        model.add(layers.batch_norm(f"bn{index}", synchronized=synchronized, center=False, dtype=_DTYPE))
     if spec.output_relu:
-        model.add(tf.keras.layers.ReLU(name="relu"))
+        model.add(tf.keras.layers.ReLU(name="relu", dtype=_DTYPE))
     if spec.last_layer is not None:
         model.add(layers.UnitRows(name="unit"))
         model.add(layers.WeightNormDense(spec.last_layer, spec.free_gain, name="last_layer"))
@@ -179,11 +178,10 @@ def _dense(
     outputs: int,
     initializer: str,
     use_bias: bool,
-    dtype: str | None = None,
     kind: type[tf.keras.layers.Dense] = tf.keras.layers.Dense,
 ) -> tf.keras.layers.Dense:
     kernel, bias = _initializers(initializer, inputs)
-    return kind(outputs, use_bias=use_bias, kernel_initializer=kernel, bias_initializer=bias, name=name, dtype=dtype)
+    return kind(outputs, use_bias=use_bias, kernel_initializer=kernel, bias_initializer=bias, name=name, dtype=_DTYPE)
 
 
 def _initializers(

@@ -132,7 +132,7 @@ def prototypes(name: str, input_dim: int, count: int, kernel_initializer: str = 
         kernel_initializer: See `mlp_head`; SSLight has `normal_0.01`.
     # Returns
         A built model `[batch, input_dim] -> [batch, count]`: the scores, cosines if kernel columns and rows of the
-        input have length one; float32 under any precision policy.
+        input have length one.
     # References
         - Unsupervised Learning of Visual Features by Contrasting Cluster Assignments (Caron et al., 2020)
     """
@@ -161,7 +161,7 @@ def linear_classifier(
         classes: Number of logits.
         kernel_initializer: See `mlp_head`; SimCLR fine-tunes from `zeros`.
     # Returns
-        A built model `[batch, input_dim] -> [batch, classes]`: logits, float32 under any precision policy.
+        A built model `[batch, input_dim] -> [batch, classes]`: logits.
     # Raises
         ValueError: If a width is not positive or the initializer is unknown.
     """

@@ -32,6 +32,10 @@ class HeadSpec:
         return len(self.hidden_dims) + (self.output_dim is not None)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise ValueError(f"name must be a text, got {self.name!r}.")
+        if not isinstance(self.hidden_dims, list | tuple):
+            raise ValueError(f"hidden_dims must be a list of widths, got {self.hidden_dims!r}.")
         object.__setattr__(self, "hidden_dims", tuple(self.hidden_dims))
         for argument in ("input_dim", "output_dim", "last_layer"):
             value = getattr(self, argument)

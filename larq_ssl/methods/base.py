@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from larq_ssl import distribute
+from larq_ssl.methods import loss_scaling
 from larq_ssl.methods.clipping import CLIP_NORMS, clip
 from larq_ssl.optimizers import assign_roles
 from larq_ssl.roles import Role, variable_roles
@@ -78,6 +79,8 @@ class SelfSupervisedModel(tf.keras.Model):
         self.gradient_clip, self.clip_norm = gradient_clip, clip_norm
         self.accumulate = accumulate
         self.frozen_roles: frozenset[Role] = frozenset()
+        # What `train_step` returns is of all replicas already; Keras would add up what several processes return.
+        self.distribute_reduction_method = "first"
         self.built = True
 
     @property
@@ -103,7 +106,7 @@ class SelfSupervisedModel(tf.keras.Model):
         """Called in every step before the networks run, e.g. to move a momentum encoder."""
 
     def after_update(self) -> None:
-        """Called in every step after the optimizer, e.g. to fill a queue.
+        """Called in every step after the optimizer, e.g. to fill a queue; also if loss scaling has left the update out.
 
         Replicas share the method: of what `loss_terms` keeps for it on `self`, that of the last replica is there. So it
         must be the same on all of them, as what is gathered or reduced is.
@@ -171,15 +174,11 @@ class SelfSupervisedModel(tf.keras.Model):
         active = [place for place, (_, role) in enumerate(roles) if role not in self.frozen_roles]
         variables = [roles[place][0] for place in active]
         terms, gradients = self._terms_and_gradients(batch, variables)
-        gradients = distribute.all_reduce_sum(gradients)
-        scaled = isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer)
-        if scaled:
-            gradients = self.optimizer.get_unscaled_gradients(gradients)
+        gradients = loss_scaling.unscale(self.optimizer, distribute.all_reduce_sum(gradients))
         squares = _at(active, 2.0 * tf.stack([tf.nn.l2_loss(gradient) for gradient in gradients]), len(roles))
         norms = self._gradient_norms(squares)
-        # An infinite gradient is an ordinary event of loss scaling.
-        checked = [terms["loss"]] if scaled else [terms["loss"], tf.sqrt(tf.reduce_sum(squares))]
-        checks = [_assert_finite(value) for value in checked]
+        may_overflow = loss_scaling.leaves_out_overflow(self.optimizer)
+        checks = [_assert_finite(terms["loss"]), _assert_finite(tf.sqrt(tf.reduce_sum(squares)), may_overflow)]
         with tf.control_dependencies(checks):
             gradients = [tf.identity(gradient) for gradient in gradients]
         self._watch_first_gradients(gradients, active)
@@ -187,12 +186,14 @@ class SelfSupervisedModel(tf.keras.Model):
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True), experimental_aggregate_gradients=False)
         with tf.control_dependencies(checks):
             self.after_update()
+        # Where the loss scale was too large the update is left out, and its gradients do not count.
+        applied = tf.reduce_all(tf.math.is_finite(squares))
         for name, value in {**terms, **norms}.items():
-            # A norm is not finite where the loss scale was too large: that step is skipped, and so is its norm.
-            finite = tf.math.is_finite(value)
-            self._means[name].update_state(tf.where(finite, value, 0.0), sample_weight=tf.cast(finite, tf.float32))
-        finite = tf.math.is_finite(squares)
-        self._gradient_squares.update_state(tf.where(finite, squares, 0.0), tf.cast(finite, tf.float32))
+            counts = applied if name in norms else tf.math.is_finite(value)
+            self._means[name].update_state(tf.where(counts, value, 0.0), sample_weight=tf.cast(counts, tf.float32))
+        self._gradient_squares.update_state(
+            tf.where(applied, squares, 0.0), tf.fill(tf.shape(squares), tf.cast(applied, tf.float32))
+        )
         return {name: mean.result() for name, mean in self._means.items()}
 
     def _terms_and_gradients(
@@ -208,9 +209,8 @@ class SelfSupervisedModel(tf.keras.Model):
                         f"{type(self).__name__}.loss_terms must return {sorted(self.term_names)}, got {sorted(terms)}."
                     )
                 terms = {name: tf.reduce_mean(tf.cast(term, tf.float32)) for name, term in terms.items()}
-                objective = terms["loss"] / (self.accumulate * distribute.replicas())
-                if isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer):
-                    objective = self.optimizer.get_scaled_loss(objective)
+                share = terms["loss"] / (self.accumulate * distribute.replicas())
+                objective = loss_scaling.scale(self.optimizer, share)
             gradients = tape.gradient(objective, variables)
             _refuse_unconnected(variables, gradients)
             part_terms.append(terms)
@@ -291,7 +291,8 @@ def _split(batch: Batch, parts: int) -> list[Batch]:
     if parts == 1:
         return [batch]
     size = batch["id"].shape[0]
-    if size is None or size % parts:
+    # One that is not known to the graph is looked at by `tf.split`.
+    if size is not None and size % parts:
         raise ValueError(f"accumulate must divide the batch size per replica ({size}), got {parts}.")
     pieces = {key: tf.split(value, parts) for key, value in batch.items()}
     return [{key: pieces[key][part] for key in pieces} for part in range(parts)]
@@ -304,8 +305,8 @@ def _at(places: Sequence[int], values: tf.Tensor, count: int) -> tf.Tensor:
     return tf.scatter_nd(tf.constant([[place] for place in places]), values, [count])
 
 
-def _assert_finite(value: tf.Tensor) -> tf.Operation:
-    return tf.debugging.Assert(tf.math.is_finite(value), [NOT_FINITE, value])
+def _assert_finite(value: tf.Tensor, unless: tf.Tensor | bool = False) -> tf.Operation:
+    return tf.debugging.Assert(tf.logical_or(tf.math.is_finite(value), unless), [NOT_FINITE, value])
 
 
 def _refuse_unconnected(variables: list[tf.Variable], gradients: list[tf.Tensor | None]) -> None:

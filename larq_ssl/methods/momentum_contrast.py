@@ -115,7 +115,8 @@ class MomentumContrast:
     def _in_groups(self, encoder: tf.keras.Model, images: tf.Tensor) -> tf.Tensor:
         if self.batch_norm_groups == 1:
             return encoder(images, training=True)
-        if images.shape[0] is None or images.shape[0] % self.batch_norm_groups:
+        # One that is not known to the graph is looked at by `tf.split`.
+        if images.shape[0] is not None and images.shape[0] % self.batch_norm_groups:
             raise ValueError(
                 f"batch_norm_groups must divide the batch size per replica ({images.shape[0]}), "
                 f"got {self.batch_norm_groups}."

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -28,6 +29,8 @@ _WEIGHTS_FILE = "weights.npz"
 _Path = str | os.PathLike
 # All that numpy and zipfile raise on damaged files.
 _READ_ERRORS = (
+    SyntaxError,
+    tokenize.TokenError,
     OSError,
     EOFError,
     ValueError,
@@ -200,7 +203,7 @@ def read_arrays(file: _Path) -> dict[str, np.ndarray]:
 def _read_description(file: pathlib.Path, what: str, file_format: str, spec_class: type) -> dict[str, Any]:
     try:
         description = json.loads(file.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{file} is not the description of {what}: {error}") from error
     if not isinstance(description, dict) or description.get("format") != file_format:
         raise ValueError(f"{file} is not the description of {what}: `format` is not {file_format!r}.")

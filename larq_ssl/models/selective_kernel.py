@@ -32,7 +32,9 @@ class StreamsMean(tf.keras.layers.Layer):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Maps `[batch, 1, 1, channels]`."""
         first, second = tf.split(inputs, 2, axis=-1)
-        return tf.reduce_mean(first + second, axis=[1, 2], keepdims=True)
+        # Thousands of summands: too many for bfloat16.
+        mean = tf.reduce_mean(tf.cast(first + second, tf.float32), axis=[1, 2], keepdims=True)
+        return tf.cast(mean, inputs.dtype)
 
 
 @_register

@@ -27,7 +27,7 @@ LOSSES = [
 ROWS = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
 
 
-def _truth_and_prediction(loss):
+def truth_and_prediction(loss):
     """What a loss takes: a pair of tensors as truth where it needs a queue, a centre or labels."""
     labels = np.array([1, -1, 4, 0])
     if isinstance(loss, losses.LabelCrossEntropy):
@@ -48,7 +48,7 @@ def test_round_trip(loss):
     again = tf.keras.losses.deserialize(tf.keras.losses.serialize(loss))
     assert type(again) is type(loss)
     assert again.get_config() == loss.get_config()
-    truth, prediction = _truth_and_prediction(loss)
+    truth, prediction = truth_and_prediction(loss)
     assert again(truth, prediction) == loss(truth, prediction)
 
 
