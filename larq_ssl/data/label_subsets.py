@@ -174,7 +174,7 @@ def read_labels(file: str | os.PathLike[str]) -> LabelSubset:
         if ids.ndim != 1 or not len(ids) or ids[0] < 0 or np.any(np.diff(ids) <= 0):
             raise ValueError("its ids do not ascend")
         return LabelSubset(ids, str(content["data"]), str(content["origin"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ValueError(f"{str(file)!r} is not a file of labels: {error}") from error
 
 

@@ -7,6 +7,7 @@ a spinning disk or a remote file system are better prepared as ArrayRecord, or c
 """
 
 import os
+import re
 import struct
 import threading
 from collections.abc import Callable, Mapping
@@ -19,6 +20,8 @@ from larq_ssl.data.datasets import ImageDataset, NothingHeldOutError, fingerprin
 _VAL_SPLITS = ("validation", "val", "test")
 # A record: length (8 bytes), checksum of the length (4), data, checksum of the data (4).
 _HEADER, _FOOTER = 12, 4
+# As in `namespace:name`; what follows the colon of a version is a digit or a star.
+_COMMUNITY = re.compile(r"[^/:]*:[^\d*]")
 
 
 class TFRecordIndex:
@@ -64,8 +67,13 @@ def find_builder(name: str, data_dir: str | None) -> Any:
     """The builder of a prepared data set.
 
     # Raises
-        ValueError: If there is none of that name, or it is not prepared.
+        ValueError: If there is none of that name, it is not prepared, or it comes with code of its own.
     """
+    if _COMMUNITY.match(name):
+        raise ValueError(
+            f"dataset is {name!r}: it must have no namespace, for whose data sets TensorFlow Datasets downloads code "
+            "and runs it; prepare it with `tfds build`, and give its images as a 'folder'"
+        )
     # Imported where it is used: it takes seconds, and other data sets do not need it.
     import tensorflow_datasets as tfds
 

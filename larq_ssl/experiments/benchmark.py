@@ -61,6 +61,7 @@ _EXPORT = flags.DEFINE_string("export", None, "Folder of an export, whose files 
 _PHOTOGRAPHS = flags.DEFINE_string("photographs", None, "Likewise for views of 224 px, and for the extraction.")
 
 # The columns compare speeds where the other side is to be beaten, times where it is a floor.
+_KNOWN_PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 _COMPARES_TIME = ("train_step", "probes")
 _MADE_UP = {32: (32, 32, 2048), 224: (375, 500, 48)}
 
@@ -72,6 +73,12 @@ def groups(folders: dict[int, pathlib.Path]) -> dict[str, list[Variant]]:
         if unknown or not _VIEWS.value:
             raise ValueError(f"--views must be some of {', '.join(POLICIES)}, got {','.join(_VIEWS.value)}.")
         return benchmark_pipeline.groups(folders, _VIEWS.value, _BATCH.value or 64)
+    # Of encode, kNN is measured without any.
+    some = _PRECISIONS.value or _WHAT.value == "encode"
+    if not some or set(_PRECISIONS.value) - set(_KNOWN_PRECISIONS):
+        raise ValueError(
+            f"--precisions must be some of {', '.join(_KNOWN_PRECISIONS)}, got {','.join(_PRECISIONS.value)}."
+        )
     encoder = network()
     size, batch_size, precisions = _IMAGE_SIZE.value, _BATCH.value or 8, _PRECISIONS.value
     if _WHAT.value == "train_step":
@@ -148,6 +155,8 @@ def main() -> int:
                 raise AlreadyExistsError(
                     f"--out={_OUT.value}: {_OUT.value}{suffix} exists already; choose another name."
                 )
+        if _OUT.value:
+            common.refuse_no_place("out", _OUT.value, is_file=True)
         if _EXPORT.value is not None and _WHAT.value != "device":
             raise ValueError(f"--export has no meaning with --what={_WHAT.value}: leave it out.")
         before, started = machine(), time.perf_counter()

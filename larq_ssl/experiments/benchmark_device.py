@@ -5,7 +5,6 @@ and against Keras, which computes binary layers with floats. Files are made befo
 """
 
 import dataclasses
-import json
 import pathlib
 import statistics
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from larq_ssl.experiments.benchmark_table import ratios
 from larq_ssl.experiments.benchmark_workers import Measurement, Turn, Variant, timed
 from larq_ssl.export.packing import CONVOLUTION
 from larq_ssl.export.writing import MODEL_FILE, RECORD_FILE, TWIN_FILE, float_twin
+from larq_ssl.files import read_json
 from larq_ssl.models import ARCHITECTURES, EncoderSpec
 
 THREADS = (1, 2)
@@ -104,7 +104,7 @@ def exported_files(folder: pathlib.Path) -> Files:
         raise ValueError(f"{wrong}.")
     export.compute_engine()
     try:
-        record = json.loads((folder / RECORD_FILE).read_text())
+        record = read_json(folder / RECORD_FILE)
         spec, images, output = EncoderSpec(**record["encoder"]), record["input"], record["output"]
         size, pixels = images["shape"][1], images["pixels"]
     except (KeyError, TypeError, ValueError) as error:

@@ -2,7 +2,10 @@
 
 import contextlib
 import logging
+import math
+import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +23,18 @@ SIGTERM_EXIT = 143
 
 DIVERGED_EXIT = 3
 """Exit code of a run whose loss was no longer finite; the same command diverges again."""
+
+LOST_WORKER_EXIT = 69
+"""Exit code of a worker that has lost another one (EX_UNAVAILABLE of sysexits.h); all started again, they go on."""
+
+STORAGE_EXIT = 74
+"""Exit code of a training that could not write its files (EX_IOERR of sysexits.h); the same command goes on."""
+
+TIME_EXIT = 75
+"""Exit code of a run that `--max_hours` stopped after saving (EX_TEMPFAIL of sysexits.h); the same command goes on."""
+
+CHECKPOINT_EVERY = 1000
+"""Steps between two checkpoints, by default."""
 
 INTERRUPTED_EXIT = 130
 """Exit code of a command that was stopped with Ctrl-C."""
@@ -53,9 +68,43 @@ def run_on_words(
     # TensorFlow writes its warnings itself; absl would write them a second time.
     logging.getLogger("tensorflow").propagate = False
     try:
-        app.run(lambda left: main(list(left[1:])), argv=arguments)
+        app.run(lambda left: main(list(left[1:])), argv=arguments, flags_parser=_parsed)
     except KeyboardInterrupt:
         sys.exit(fail("interrupted; the same command goes on where it was.", INTERRUPTED_EXIT))
+
+
+def _parsed(argv: list[str]) -> list[str]:
+    """What is left of a command line when its flags are parsed; ends the process if one is wrong."""
+    try:
+        left = flags.FLAGS(argv)
+    except flags.IllegalFlagValueError as error:
+        name, value = re.findall(r"flag --(\w+)=(.*?): ", str(error), flags=re.DOTALL)[0]
+        told = f"--{name} is missing:" if "other than None" in str(error) else f"--{name}={value}:"
+        sys.exit(fail(f"{told} the value must be {_allowed(name)}.", 1))
+    except flags.Error as error:
+        sys.exit(fail(f"{error}; --help lists the flags.", 1))
+    except ValueError as error:
+        # A value where there may be none (--nofresh=1), or of a flag of absl itself, which does not say of which.
+        sys.exit(fail(f"{str(error).rstrip('.')}, in {' '.join(argv[1:])}; --help lists the flags.", 1))
+    for name in flags.FLAGS:
+        value = flags.FLAGS[name].value
+        for number in value if isinstance(value, list) else [value]:
+            # No bound keeps NaN out, and most flags have none above.
+            if isinstance(number, float) and not math.isfinite(number):
+                sys.exit(fail(f"--{name}={number}: the value must be {_allowed(name)}.", 1))
+    return left
+
+
+def _allowed(name: str) -> str:
+    """What the values of a flag may be."""
+    parser = flags.FLAGS[name].parser
+    if isinstance(parser, flags.BooleanParser):
+        return "true or false"
+    if isinstance(parser, flags.EnumParser):
+        return f"one of {', '.join(parser.enum_values)}"
+    # Of absl, "an integer in the range [1, 2]" or "number >= 1e-06".
+    wanted = parser.syntactic_help.replace("number", "finite number") or "as --helpfull says"
+    return {"i": "an ", "f": "a "}.get(wanted[:1], "") + wanted
 
 
 def with_recipe(argv: Sequence[str], default_recipe: Callable[[Sequence[str]], str | None] | None) -> list[str]:
@@ -120,6 +169,23 @@ def digits_recipe(method: str, argv: Sequence[str]) -> str | None:
     stage = "one_stage" if switched_on("one_stage", argv) else f"stage{argument('stage', argv)}"
     names = (f"digits/{method}_{stage}", f"digits/{method}")
     return next((name for name in names if (recipes_folder() / f"{name}.flags").is_file()), None)
+
+
+def refuse_no_place(flag: str, value: str, is_file: bool = False) -> None:
+    """Raises a `ValueError` if results can never be written where a flag says, before they are computed.
+
+    # Arguments
+        flag: Its name.
+        value: A folder, or what the names of files begin with.
+        is_file: Whether it is the latter.
+    """
+    place = pathlib.Path(value).absolute()
+    places = place.parents if is_file else (place, *place.parents)
+    above = next(folder for folder in places if os.path.lexists(folder))
+    if not above.is_dir():
+        raise ValueError(f"--{flag}={value} cannot be made: {above} is a file; choose another place.")
+    if not os.access(above, os.W_OK):
+        raise ValueError(f"--{flag}={value} cannot be written: {above} is read-only; choose another place.")
 
 
 @contextlib.contextmanager

@@ -107,9 +107,9 @@ def main() -> int:
         for suffix in _SUFFIXES if _OUT.value else ():
             if os.path.lexists(_OUT.value + suffix):
                 raise AlreadyExistsError(f"--out={_OUT.value}: {_OUT.value}{suffix} exists; choose another name.")
+        if _OUT.value:
+            common.refuse_no_place("out", _OUT.value, is_file=True)
         bare = measured()
-        if not bare:
-            raise ValueError(f"No network exists with --binarization={_BINARIZATION.value} and these sizes.")
         costs, compared = [cost.with_classifier(_CLASSES.value) for cost in bare], list(compare(bare))
         classifier = f"with a classifier of {_CLASSES.value} classes" if _CLASSES.value else "without a classifier"
         head = f"# Cost of an image of {_IMAGE_SIZE.value} px, {classifier}\n"

@@ -7,7 +7,6 @@ By default on scikit-learn's digits, which are written as a folder of PNG files 
 """
 
 import dataclasses
-import json
 import pathlib
 
 import numpy as np
@@ -18,14 +17,14 @@ from larq_ssl.data.datasets import load_dataset
 from larq_ssl.experiments import common
 from larq_ssl.experiments.run_folder import RunFolder
 from larq_ssl.export.choosing import POINTS
-from larq_ssl.files import whole_folder
+from larq_ssl.files import read_json, whole_folder
 
 _OUT = flags.DEFINE_string("out", "runs/edge", "Folder of everything that is made.")
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Folder with train/ and val/, each with a folder per class, instead of the digits."
 )
 _EPOCHS = flags.DEFINE_integer("epochs", None, "Of each training, instead of the recipes'.", 1)
-_SEED = flags.DEFINE_integer("seed", 0, "Of weights, views, order, and of which images keep their label.", 0)
+_SEED = flags.DEFINE_integer("seed", 0, "Of weights, views, order, and of which images keep their label.", 0, 2**32 - 1)
 
 # More than the test images of the digits: all are looked at.
 _AUDIT_IMAGES = 10_000
@@ -114,7 +113,7 @@ def take(step: Step, out: pathlib.Path) -> None:
 
 def _refuse_another_export(out: pathlib.Path) -> None:
     """Raises a `ValueError` if the exported file is of another network than the one that is fine-tuned now."""
-    exported = json.loads((out / "exported" / "export.json").read_text())["encoder_hash"]
+    exported = read_json(out / "exported" / "export.json")["encoder_hash"]
     if RunFolder(out / "fine_tuned").results()["encoders"]["student"] != exported:
         raise ValueError(f"{out / 'exported'} is of another training: move it and {out / 'speed.md'} aside.")
 
@@ -133,7 +132,7 @@ def write_digits(folder: pathlib.Path) -> None:
 
 def result(out: pathlib.Path) -> tuple[str, float]:
     """What came of it as Markdown, and by how much the file's top-1 accuracy differs from Keras's."""
-    record = json.loads((out / "exported" / "export.json").read_text())
+    record = read_json(out / "exported" / "export.json")
     audit = record["audit"]
     agreement, size = audit["end_to_end"], audit["size"]["file_bytes"]
     top1 = agreement["keras_top1"], agreement["file_top1"]
@@ -157,6 +156,7 @@ def _of_run(folder: pathlib.Path) -> float:
 
 def main() -> int:
     with common.user_errors():
+        common.refuse_no_place("out", _OUT.value)
         out = pathlib.Path(_OUT.value)
         images = pathlib.Path(_DATA_DIR.value) if _DATA_DIR.value else out / "images"
         if _DATA_DIR.value is None and not images.is_dir():

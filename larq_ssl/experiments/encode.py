@@ -24,6 +24,7 @@ from larq_ssl.data.folder import EXTENSIONS
 from larq_ssl.evaluation.codes import code_centre, codes
 from larq_ssl.evaluation.results import provenance
 from larq_ssl.experiments import common
+from larq_ssl.experiments.run_folder import RunFolder
 from larq_ssl.files import write_whole
 from larq_ssl.inference import FrozenEncoder, load_encoder
 from larq_ssl.inference.files import files, of_files, passed_over, printable
@@ -50,6 +51,10 @@ def encoder() -> FrozenEncoder:
         raise ValueError("Give either --run=<run folder> or --encoder_dir=<encoder folder>.")
     if _ENCODER_DIR.value is not None and _WHICH.value is not None:
         raise ValueError(f"--which={_WHICH.value} has no meaning with --encoder_dir, which holds one encoder.")
+    if _RUN.value is not None and not RunFolder(pathlib.Path(_RUN.value)).finished:
+        raise ValueError(f"--run={_RUN.value} is not a finished run.")
+    if _ENCODER_DIR.value is not None and not os.path.isdir(_ENCODER_DIR.value):
+        raise ValueError(f"There is no encoder in {_ENCODER_DIR.value}.")
     return load_encoder(_RUN.value or _ENCODER_DIR.value, _WHICH.value, _IMAGE_SIZE.value)
 
 
@@ -62,6 +67,7 @@ def check_out() -> pathlib.Path:
         raise ValueError(f"--out={out} is a folder; choose the name of a file.")
     if os.path.lexists(out) and not _OVERWRITE.value:
         raise ValueError(f"--out={out} exists already; choose another one, or give --overwrite.")
+    common.refuse_no_place("out", _OUT.value, is_file=True)
     return out
 
 
@@ -82,6 +88,8 @@ def given_centre(of: FrozenEncoder) -> np.ndarray | None:
         return None
     if not _CODES.value:
         raise ValueError(f"--centre_of={_CENTRE_OF.value} has no meaning without --codes.")
+    if not os.path.isfile(_CENTRE_OF.value):
+        raise ValueError(f"--centre_of={_CENTRE_OF.value} must be a file of features with codes: there is none.")
     held = read_arrays(_CENTRE_OF.value)
     if "code_centre" not in held:
         raise ValueError(f"--centre_of={_CENTRE_OF.value} has no codes: it was written without --codes.")

@@ -58,6 +58,8 @@ def refuse(encoder: Encoder) -> None:
     """
     if FLAGS.raw_pixels:
         raise ValueError("--raw_pixels is no network: there is nothing to export.")
+    if FLAGS.probe_dir is not None:
+        raise ValueError(f"--probe_dir={FLAGS.probe_dir} has no meaning here: what is written goes to --out.")
     reason = export.refusal(encoder.spec)
     if reason is not None and not _ALLOW_FLOAT.value:
         raise ValueError(f"{reason} Export the run of stage 2, or give --allow_float.")

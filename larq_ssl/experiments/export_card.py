@@ -1,6 +1,5 @@
 """What the model card of an export tells of the run that it comes from."""
 
-import json
 import pathlib
 from typing import Any
 
@@ -10,6 +9,7 @@ from larq_ssl.evaluation.results import FILE_NAME, read_results
 from larq_ssl.experiments import common
 from larq_ssl.experiments.probed import Probed
 from larq_ssl.experiments.run_folder import RunFolder
+from larq_ssl.files import read_json
 
 THIS, _OTHER = "this encoder", "another encoder"
 _BASELINES = {"-random": "untrained network", "-raw_pixels": "raw pixels"}
@@ -35,7 +35,7 @@ def facts(source: Probed) -> dict[str, Any]:
 def method(run: RunFolder) -> str:
     """The command that trained a run."""
     if run.imported:
-        record = json.loads((run.path / "import.json").read_text())
+        record = read_json(run.path / "import.json")
         return f"other software (`import_torch`, {record['kind']} of {record['source']})"
     first = run.flags_file.read_text().splitlines()[0].removeprefix("#").split()
     return f"`{' '.join(first[:3])}`"
@@ -93,6 +93,6 @@ def _before(run: RunFolder) -> RunFolder | None:
 def _named(run: RunFolder) -> list[str]:
     """What the commands that trained a run gave as --stage1 or --run."""
     file = run.path / "environment.json"
-    starts = json.loads(file.read_text())["starts"] if file.is_file() else []
+    starts = read_json(file)["starts"] if file.is_file() else []
     found = (common.argument(flag, start["command"]) for start in starts for flag in ("stage1", "run"))
     return [name for name in found if name is not None]

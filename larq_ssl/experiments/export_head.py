@@ -1,6 +1,5 @@
 """The classifier of an export, by the flags `--head`, `--linear_probe` and those of a linear evaluation."""
 
-import json
 import pathlib
 
 import tensorflow as tf
@@ -12,6 +11,7 @@ from larq_ssl.evaluation.linear import linear
 from larq_ssl.evaluation.results import FILE_NAME, read_results
 from larq_ssl.experiments import common, linear_flags
 from larq_ssl.experiments.run_folder import RunFolder
+from larq_ssl.files import read_json
 from larq_ssl.layers import UnitRows
 from larq_ssl.models import Encoder, load_head
 from larq_ssl.models.folder import encoder_hash
@@ -91,7 +91,7 @@ def class_names(folder: pathlib.Path, images: ImageDataset) -> tuple[str, ...]:
         return images.class_names
     run = RunFolder(folder.parent.parent)
     if run.classes_file.is_file():
-        return tuple(json.loads(run.classes_file.read_text()))
+        return tuple(read_json(run.classes_file))
     trained_on = run.inputs().get("data") if run.finished else None
     return images.class_names if trained_on == images.fingerprint else ()
 

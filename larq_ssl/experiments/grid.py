@@ -6,6 +6,7 @@ they came there (`grid.png`). A killed grid goes on where it was; its table mark
 """
 
 import dataclasses
+import importlib.util
 import itertools
 import json
 import pathlib
@@ -82,7 +83,12 @@ def command(cell: Cell, seed: int) -> list[str]:
     words = shlex.split(_TRAIN.value or "")
     if not words or words[0].startswith("-"):
         raise ValueError(f"--train must be a command and its flags, as 'msbreg --lambda_s=0'; got {_TRAIN.value!r}.")
+    if not words[0].isidentifier() or importlib.util.find_spec(f"larq_ssl.experiments.{words[0]}") is None:
+        raise ValueError(f"--train must begin with a command that trains, got {words[0]!r}.")
     varied = [axis.flag for axis in axes()]
+    for flag in varied:
+        if flag in _OWN:
+            raise ValueError(f"--vary must not give --{flag}, which the grid sets.")
     for flag in (*varied, *_OWN):
         if common.argument(flag, words) is not None:
             raise ValueError(f"--train must not give --{flag}, which the grid sets.")
@@ -158,6 +164,7 @@ def main() -> int:
     with common.user_errors():
         if _OUT.value is None:
             raise ValueError("--out is missing: the folder of the grid.")
+        common.refuse_no_place("out", _OUT.value)
         out = pathlib.Path(_OUT.value)
         runs: dict[Cell, list[RunFolder]] = {}
         commands = {(seed, cell): command(cell, seed) for seed in range(_SEEDS.value) for cell in cells()}

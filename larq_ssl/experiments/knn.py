@@ -40,6 +40,9 @@ def main() -> int:
     with common.user_errors():
         preset = chosen()
         probe = probes.load("knn", preset.name)
+        there = probe.test.size - 1 if preset.leave_one_out else probe.train.size
+        if _KS.value and max(_KS.value) > there:
+            raise ValueError(f"--k={max(_KS.value)} must be at most {there}, the images to look for neighbours in.")
     return probes.record(probe, "knn", preset.name, lambda: measure(probe, preset), dataclasses.asdict(preset), "top1")
 
 

@@ -10,7 +10,7 @@ from absl import flags
 
 from larq_ssl.data import datasets
 from larq_ssl.data.datasets import ImageDataset
-from larq_ssl.experiments import probes
+from larq_ssl.experiments import common, probes
 from larq_ssl.experiments.run_folder import RunFolder
 from larq_ssl.models.encoder import EncoderSpec
 from larq_ssl.models.folder import read_hash, read_spec
@@ -79,6 +79,7 @@ class Probed:
     def place(self, protocol: str, preset: str, *parts: str) -> pathlib.Path:
         """`--out`, or the folder beside the probes of the encoder."""
         if FLAGS.out is not None:
+            common.refuse_no_place("out", FLAGS.out)
             return pathlib.Path(FLAGS.out)
         marks = (
             *(name for name in _BASELINES if FLAGS[name].value),
@@ -103,6 +104,8 @@ def probed(
         ValueError: If flags contradict each other or name nothing.
     """
     folder, told = _source()
+    if FLAGS.probe_dir is not None:
+        raise ValueError(f"--probe_dir={FLAGS.probe_dir} has no meaning here: results go to --out.")
     dataset = dataset or FLAGS.dataset or told.get("dataset")
     if dataset is None:
         raise ValueError("--dataset is missing: an encoder folder does not tell which images are meant.")

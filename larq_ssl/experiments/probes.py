@@ -42,7 +42,7 @@ _LIMIT = flags.DEFINE_integer(
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Side of the images; by default as for the run.", 8)
 _RANDOM = flags.DEFINE_bool("random", False, "Probe the untrained encoder (BatchNorm calibrated): the baseline.")
 _RAW_PIXELS = flags.DEFINE_bool("raw_pixels", False, "Probe the pixels themselves, without any network: a baseline.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of the probe, and of the weights with --random.", 0)
+_SEED = flags.DEFINE_integer("seed", 0, "Of the probe, and of the weights with --random.", 0, 2**32 - 1)
 _BATCH = flags.DEFINE_integer("batch_size", 256, "Images per step of the feature extraction.", 1)
 _PROBE_DIR = flags.DEFINE_string("probe_dir", None, "Folder of the result; by default beside the encoder's run.")
 
@@ -88,6 +88,8 @@ def load(protocol: str, preset: str, which: str = "student", multi_label: bool =
         raise ValueError("Give either --run=<run folder> or --encoder_dir=<encoder folder>.")
     if _RANDOM.value and _RAW_PIXELS.value:
         raise ValueError("--random and --raw_pixels are two baselines: give one of them.")
+    if _PROBE_DIR.value is not None:
+        common.refuse_no_place("probe_dir", _PROBE_DIR.value)
     run = RunFolder(_RUN.value) if _RUN.value is not None else None
     if run is not None and not run.finished:
         raise ValueError(f"--run={run.path} is not a finished run.")
@@ -141,6 +143,7 @@ def run_probe(
     measure: Callable[[Probe, Features, Features], Mapping[str, float]],
     settings: Mapping[str, object],
     headline: str,
+    check: Callable[[Probe], None] | None = None,
 ) -> int:
     """Measures once, writes `results.json`, and shows the headline; returns the exit code.
 
@@ -150,9 +153,12 @@ def run_probe(
         measure: Given the probe and the features of both splits, returns metrics.
         settings: Of the protocol, for the record.
         headline: Name of the metric that is printed.
+        check: Raises a `ValueError` if the probe cannot be measured in this way, before features are extracted.
     """
     with common.user_errors():
         probe = load(protocol, preset)
+        if check is not None:
+            check(probe)
     return record(probe, protocol, preset, lambda: measure(probe, *probe.features()), settings, headline)
 
 

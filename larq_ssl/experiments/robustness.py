@@ -21,7 +21,7 @@ from larq_ssl.evaluation.features import Features
 from larq_ssl.evaluation.robustness import CLASSIFIERS, robustness
 from larq_ssl.experiments import common, probes
 from larq_ssl.experiments.study_table import markdown
-from larq_ssl.files import write_json, write_whole
+from larq_ssl.files import read_json, write_json, write_whole
 from larq_ssl.models.folder import encoder_hash
 
 flags.adopt_module_key_flags(probes)
@@ -71,7 +71,7 @@ class Measured:
         """What is there."""
         if not self._file.is_file():
             return {}
-        held = json.loads(self._file.read_text())
+        held = read_json(self._file)
         return held["accuracies"] if held["settings"] == self._settings else {}
 
     def write(self, accuracies: Mapping[str, float]) -> None:
@@ -85,7 +85,6 @@ def main() -> int:
     settings = {**dataclasses.asdict(preset), "classifiers": classifiers, "corruptions": kinds}
 
     def measure(probe: probes.Probe, train: Features, test: Features) -> dict[str, float]:
-        preset.check(probe.image_size)
         seed = probes.FLAGS.seed
         known = Measured(
             probe.folder / "measured.json",
@@ -120,7 +119,9 @@ def main() -> int:
         common.say(f"Top 1 in percent.\n\n{text}")
         return found
 
-    return probes.run_probe("robustness", preset.name, measure, settings, "/mean/")
+    return probes.run_probe(
+        "robustness", preset.name, measure, settings, "/mean/", lambda probe: preset.check(probe.image_size)
+    )
 
 
 if __name__ == "__main__":

@@ -138,6 +138,7 @@ def main() -> int:
     typed = shlex.join(["python", "-m", "larq_ssl.experiments.simclrv2", *sys.argv[1:]])
     with common.user_errors():
         check_flags()
+        common.refuse_no_place("out", str(out))
         seeds: list[dict[str, RunFolder]] = []
         for seed in range(_SEEDS.value):
             folder = out / f"seed{seed}"

@@ -10,7 +10,7 @@ from larq_ssl.experiments import common
 from larq_ssl.experiments.run_folder import RunFolder
 from larq_ssl.memories import load_memory
 from larq_ssl.methods.base import SelfSupervisedModel
-from larq_ssl.models import Encoder, build
+from larq_ssl.models import ARCHITECTURES, Encoder, build, zoo
 from larq_ssl.models import folder as model_folder
 from larq_ssl.models.folder import load_encoder
 from larq_ssl.models.transfer import copy_weights
@@ -117,6 +117,9 @@ def student(before: RunFolder | None, **options: Any) -> Encoder:
     # Arguments
         options: Further arguments of `larq_ssl.models.build`.
     """
+    if FLAGS.encoder not in ARCHITECTURES:
+        reason = zoo.REFUSED.get(FLAGS.encoder, "")
+        raise ValueError(f"--encoder must be one of {', '.join(ARCHITECTURES)}, got {FLAGS.encoder!r}{reason}.")
     turned = before is not None and model_folder.read_spec(before.encoder("student")).rotate_input
     return build(
         FLAGS.encoder,

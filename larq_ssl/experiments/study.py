@@ -131,6 +131,7 @@ def main() -> int:
     out = pathlib.Path(_OUT.value or f"runs/study/{_RECIPES.value}")
     with common.user_errors():
         check_flags()
+        common.refuse_no_place("out", str(out))
         seeds: list[list[Row]] = []
         hours: Hours = {}
         for seed in range(_SEEDS.value):

@@ -1,7 +1,6 @@
 """The table of a study: what is measured of the networks that it trained, beside raw pixels and untrained ones."""
 
 import itertools
-import json
 import pathlib
 import statistics
 from collections.abc import Collection, Mapping, Sequence
@@ -15,7 +14,7 @@ from larq_ssl.evaluation.linear import linear
 from larq_ssl.evaluation.untrained import raw_pixels, untrained
 from larq_ssl.experiments import common
 from larq_ssl.experiments.run_folder import RunFolder
-from larq_ssl.files import write_json
+from larq_ssl.files import read_json, write_json
 from larq_ssl.models import Encoder, profile
 from larq_ssl.models.folder import encoder_hash, load_encoder
 
@@ -49,7 +48,7 @@ def evaluate(
         Accuracies and costs, in the order of the table.
     """
     file = folder / "rows.json"
-    kept = json.loads(file.read_text()) if file.is_file() else {"rows": []}
+    kept = read_json(file) if file.is_file() else {"rows": []}
     measured = {name: run.results()["encoders"]["student"] for name, run in runs.items()}
     if measured.items() <= kept.get("of", {}).items():
         return kept["rows"]

@@ -18,7 +18,7 @@ from larq_ssl.experiments import common
 from larq_ssl.experiments.study_runs import training_hours
 from larq_ssl.experiments.study_table import markdown
 from larq_ssl.experiments.sweep import Sweep
-from larq_ssl.files import write_json, write_whole
+from larq_ssl.files import read_json, write_json, write_whole
 
 _TOLD = (*accuracies(TOPS), *accuracies(PRECISIONS))
 _TITLES = {"top1": "top-1", "top5": "top-5", "map": "mAP", "map_eleven_points": "mAP at 11 points"}
@@ -63,7 +63,7 @@ def _begin(sweep: Sweep) -> None:
             write_whole(sweep.labels_file, sweep.labels.to_json(), overwrite=True)
         write_json(file, now)
         return
-    before = json.loads(file.read_text())
+    before = read_json(file)
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key):
             raise ValueError(
@@ -91,7 +91,7 @@ def _train(sweep: Sweep, name: str, command: Sequence[str]) -> None:
 
 def _diverged(sweep: Sweep) -> list[str]:
     file = sweep.folder / "diverged.json"
-    return json.loads(file.read_text()) if file.is_file() else []
+    return read_json(file) if file.is_file() else []
 
 
 def outcomes(sweep: Sweep) -> list[Outcome]:

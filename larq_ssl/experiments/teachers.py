@@ -1,7 +1,6 @@
 """The frozen float network that a student learns from: found, converted from PyTorch, or trained on the digits."""
 
 import hashlib
-import json
 import pathlib
 from collections.abc import Mapping
 
@@ -9,6 +8,7 @@ from absl import flags
 
 from larq_ssl.experiments import common, imported_run
 from larq_ssl.experiments.run_folder import RunFolder
+from larq_ssl.files import read_json
 
 FLAGS = flags.FLAGS
 
@@ -143,4 +143,4 @@ def _imported(file: pathlib.Path, classifier: bool = False) -> pathlib.Path:
 def _source_of(folder: pathlib.Path) -> str | None:
     """Fingerprint of the file that a folder was converted from."""
     record = folder / "import.json"
-    return json.loads(record.read_text()).get("sha256") if record.is_file() else None
+    return read_json(record).get("sha256") if record.is_file() else None

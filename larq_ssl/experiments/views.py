@@ -31,7 +31,7 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where the data set lies: the 
 _IMAGE_SIZE = flags.DEFINE_integer(
     "image_size", None, "Side of the global views in pixels; by default 224, for images of up to 64 pixels 32.", 8
 )
-_SEED = flags.DEFINE_integer("seed", 0, "Of the views and the choice of images.", 0)
+_SEED = flags.DEFINE_integer("seed", 0, "Of the views and the choice of images.", 0, 2**32 - 1)
 _OUT = flags.DEFINE_string("out", None, "Folder to be made; by default runs/views/<policy>-<dataset>.")
 _IMAGES = flags.DEFINE_integer("images", 4, "Images of the sheet, at most.", 1)
 flags.DEFINE_float(

@@ -113,7 +113,7 @@ def collect(folders: Iterable[Path]) -> list[Run]:
     for folder in map(pathlib.Path, folders):
         if not folder.is_dir():
             raise ValueError(f"{folder} is not a folder; give run folders, or folders of runs.")
-        below = list(_runs_below(folder))
+        below = list(runs_below(folder))
         if not below:
             raise ValueError(f"{folder} is not the folder of a run, and there is none below it.")
         found |= dict.fromkeys(below)
@@ -135,7 +135,8 @@ def _is_run(folder: pathlib.Path) -> bool:
     return RunFolder(folder).flags_file.is_file() or RunFolder(folder).imported
 
 
-def _runs_below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+def runs_below(folder: pathlib.Path) -> Iterator[pathlib.Path]:
+    """The folder itself, if it is that of a run, or all run folders below it, by their paths."""
     for parent, names, _ in os.walk(folder):
         if _is_run(pathlib.Path(parent)):
             names.clear()  # what lies in a run belongs to it

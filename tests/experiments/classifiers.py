@@ -15,6 +15,7 @@ TINY = (
 STEPS = 4
 FILES = {
     *("flags.txt", "environment.json", "inputs.json", "metrics.jsonl", "results.json", "LICENSES.md", "classes.json"),
+    "progress.json",
     *("summary.txt", "views.png", "curves.png", ".lock", "checkpoints", "tensorboard", "encoders", "heads"),
 }
 

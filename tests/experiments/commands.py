@@ -10,8 +10,9 @@ import runpy
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+ROOT = pathlib.Path(__file__).parents[2]
 SHORT = ("--width=0.125", "--encoder=reactnet_short")
 SHORT_FLOAT = ("--width=0.125", "--encoder=resnet_short")
 """All layers of ReActNet-18 and ResNet-18, but one block in each of three stages: a tiny run takes its time to be
@@ -34,6 +35,7 @@ class Done:
     code: int
     out: str
     err: str
+    seconds: float = 0.0
 
 
 class Commands:
@@ -63,6 +65,39 @@ class Commands:
     def python(self, code: str) -> Done:
         """Runs Python code in a process in which no flag is defined yet."""
         return self._order(code=code)
+
+    def together(
+        self, command: str, *arguments: str, own: tuple[tuple[str, ...], ...] = ((), ()), faults: Sequence = ((), ())
+    ) -> tuple[Done, ...]:
+        """Runs a command as several workers at a time, by `--strategy=multi_worker`.
+
+        # Arguments
+            own: Further flags of each worker.
+            faults: Of each worker, see `tests.faults.injections.run`.
+        # Returns
+            How each ended; what it printed is all in `out`. `Done.seconds` are those between the first end and its own.
+        """
+        logs = [str(self.folder / "log" / f"{next(self._numbers):02d}.worker") for _ in own]
+        ends = pathlib.Path(f"{logs[0]}.ends")
+        words = [[*arguments, "--strategy=multi_worker", *more] for more in own]
+        done = self.python(
+            "\n".join(
+                [
+                    f"import json, sys; sys.path.insert(0, {str(ROOT)!r})",
+                    "from tests import workers",
+                    "from tests.faults import injections",
+                    f"words, faults = {words!r}, {json.loads(json.dumps(faults))!r}",
+                    f"ends = workers.run(lambda i: injections.run({command!r}, words[i], faults[i]), {logs!r})",
+                    f"json.dump(ends, open({str(ends)!r}, 'w'))",
+                ]
+            )
+        )
+        if done.code:
+            raise RuntimeError(done.err)
+        found = json.loads(ends.read_text())
+        first = min(at for _, at in found)
+        texts = [pathlib.Path(log).read_text(errors="replace") for log in logs]
+        return tuple(Done(code, text, "", at - first) for (code, at), text in zip(found, texts, strict=True))
 
     def _order(self, **order: object) -> Done:
         number = next(self._numbers)

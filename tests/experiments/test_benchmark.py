@@ -102,6 +102,7 @@ def test_the_pipeline_makes_batches(images, size, ours):
     assert seconds > 0
 
 
+@pytest.mark.slow
 def test_each_training_step_is_one():
     groups = benchmark_networks.train_step_groups(ENCODER, 16, 4, ["float32"], ["encoder", "moco", "bssl"])
     assert list(groups) == ["float32"]
@@ -139,6 +140,7 @@ def test_s2bnn_is_measured_in_parts_and_as_a_whole(monkeypatch):
     assert benchmark_s2bnn.summary({"float32": measured[:1]}) == ""
 
 
+@pytest.mark.slow
 def test_multi_crop_is_measured_with_and_without_local_views():
     encoder = {"name": "resnet_18", "binarization": "none", "stem": "cifar", "width": 0.125}
     ((group, variants),) = benchmark_networks.train_step_groups(encoder, 32, 4, ["float32"], ["multi_crop"]).items()

@@ -182,6 +182,7 @@ def test_each_image_is_timed_and_own_memory_is_that_of_the_variant():
     assert found.file_bytes == 7
 
 
+@pytest.mark.slow
 def test_the_command_measures_an_export(commands, folder, tmp_path):
     words = ["benchmark", "--what=device", f"--export={folder}", "--repeats=2", "--seconds=0.05"]
     code = f"""

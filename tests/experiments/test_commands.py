@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -68,7 +69,7 @@ def test_a_run_folder_holds_what_the_design_promises(runs, name):
     folder = runs.folder(name).path
     files = {
         *("flags.txt", "environment.json", "inputs.json", "metrics.jsonl", "results.json", "LICENSES.md"),
-        *("summary.txt", "views.png", "curves.png"),
+        *("summary.txt", "views.png", "curves.png", "progress.json"),
         # A float network has no binary layers to be diagnosed.
         *(() if name == "teacher" else ("diagnostics.jsonl", "diagnostics.png")),
     }
@@ -130,7 +131,7 @@ def test_both_stages_learn_from_the_same_unchanged_teacher(runs):
 @pytest.mark.parametrize("name", HELD)
 def test_the_run_says_what_it_trains_and_what_it_costs(runs, name):
     said = runs.said[name].out
-    assert "a new run; student, " in said
+    assert re.search(r"a new run; global batch \d+; student, ", said)
     assert " learn with " in said
     assert "MACs" in said
     assert "KiB" in said

@@ -169,3 +169,12 @@ def test_where_a_mistake_was_found_can_be_logged(caplog):
     with caplog.at_level(logging.DEBUG), pytest.raises(SystemExit), common.user_errors():
         raise ValueError("a mistake")
     assert any(record.exc_info for record in caplog.records)
+
+
+@pytest.mark.parametrize("word", ["--stderrthreshold=foo", "--logger_levels=a:b", "--logger_levels=foo"])
+def test_values_that_absl_itself_refuses_are_told_in_a_sentence(commands, word):
+    done = commands.run("status", word)
+    assert done.code == 1
+    assert done.err.startswith("error: ")
+    assert len(done.err.splitlines()) == 1
+    assert word.partition("=")[0] in done.err

@@ -44,6 +44,7 @@ def test_a_run_holds_networks_heads_and_the_centre(stages):
         assert {"dino", "probe_accuracy", "momentum", "teacher_temperature"} <= run.results()["metrics"].keys()
 
 
+@pytest.mark.slow
 def test_stage_2_goes_on_with_everything(commands, stages):
     """With no learning rate, momentum 1 and a centre that stays, stage 2 ends with what stage 1 ended with."""
     still = RunFolder(commands.folder / "dino" / "still")

@@ -60,6 +60,7 @@ def test_no_label_is_used_by_default(stage1):
     assert (told["alpha"], told["temperature"], told["recipe"]) == ("1.0", "1.0", "digits/distill_stage1")
 
 
+@pytest.mark.slow
 def test_labels_are_by_default_those_of_the_teacher(commands, teacher):
     student = (*SHORT_FLOAT, "--binarization=none", f"--teacher={teacher.path}", "--alpha=0.5")
     run = classifiers.run(commands, "distill", "labels", *student)
@@ -90,6 +91,7 @@ def test_labels_that_the_teacher_never_had_are_not_taken_by_default(commands, te
     assert "by --label_fraction (1 for all)" in sentence
 
 
+@pytest.mark.slow
 def test_targets_are_computed_anew_for_a_fresh_run(commands, teacher, cached, tmp_path):
     """By another teacher: what is kept of the old one must not be taken for what it says."""
     import shutil
@@ -107,6 +109,7 @@ def test_targets_are_computed_anew_for_a_fresh_run(commands, teacher, cached, tm
     np.testing.assert_allclose(np.load(run.targets_file), -np.load(cached.targets_file), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_what_the_teacher_says_is_computed_once_where_views_do_not_change(commands, teacher, cached):
     targets = np.load(cached.targets_file)
     assert targets.shape == (1400, 10)

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from larq_ssl import models
@@ -76,6 +77,7 @@ def test_words_are_images_too_and_codes_take_the_centre_of_an_earlier_file(comma
     assert second.read_bytes() == before
     assert encode(commands, photos, *arguments[:-1], "--overwrite", "--image_size=8").code == 0
     assert json.loads(str(np.load(second)["settings"]))["image_size"] == 8
+    tf.keras.utils.set_random_seed(1)
     save_encoder(models.build("reactnet_short", 16, "full", "cifar", 0.125), photos / "another")
     other = commands.run("encode", f"--encoder_dir={photos}/another", *arguments, "--overwrite")
     assert other.code == 2

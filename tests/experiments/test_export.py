@@ -85,6 +85,7 @@ def test_a_linear_classifier_is_trained_or_taken_from_a_probe(commands, stages):
     assert "is of training images with fingerprint" in done.err
 
 
+@pytest.mark.slow
 def test_features_are_exported_of_an_encoder_folder(commands, stages):
     folder = commands.folder / "exports" / "features"
     source = (f"--encoder_dir={stages['stage2'].encoder('student')}", "--dataset=digits", "--image_size=12")
@@ -109,6 +110,7 @@ def test_stage_1_is_refused_unless_float_is_allowed(commands, stages):
     assert audit["end_to_end"]["centred_cosine"] > 0.9
 
 
+@pytest.mark.slow
 def test_a_classifier_keeps_the_names_of_its_own_classes(commands, stages):
     """Images of other classes, as many, are put to it: what it says is not called by their names."""
     photos = commands.folder / "other_classes"
@@ -130,6 +132,7 @@ def test_a_classifier_keeps_the_names_of_its_own_classes(commands, stages):
     assert "top1_agreement" in agreed
 
 
+@pytest.mark.slow
 def test_the_card_of_random_weights_tells_nothing_of_the_run(commands, stages):
     done, folder = exported(commands, stages["stage2"], "random", "--random", "--float_twin")
     assert done.code == 0, done.err
@@ -139,6 +142,7 @@ def test_the_card_of_random_weights_tells_nothing_of_the_run(commands, stages):
     assert (folder / "float_twin.tflite").is_file()
 
 
+@pytest.mark.slow
 def test_a_network_that_ends_in_classes(commands):
     own = models.build("reactnet_short", stem="cifar", width=0.125, classes=10)
     save_encoder(own, commands.folder / "own_classes")

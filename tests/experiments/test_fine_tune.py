@@ -111,6 +111,7 @@ def test_an_encoder_folder_takes_the_place_of_a_run(commands, pretrained):
     assert run.inputs()["pre-trained"] == pretrained.results()["encoders"]["student"]
 
 
+@pytest.mark.slow
 def test_labels_are_those_of_another_run_or_the_same_by_the_same_flags(commands, pretrained, tuned):
     again = classifiers.run(
         commands, "fine_tune", "again", f"--run={pretrained.path}", f"--labels={tuned.path}", "--seed=3"

@@ -93,6 +93,7 @@ def test_a_student_learns_from_it(commands, run):
     assert "moco_v2.pth.tar. Their licence: CC BY-NC 4.0." in taught.licences_file.read_text()
 
 
+@pytest.mark.slow
 def test_stage_2_goes_on_from_a_stage_1_of_pytorch(commands, tmp_path, checkpoint):
     """Kernels, head and all; the teacher is a PyTorch file as well."""
     step1 = writing.save(tmp_path / "step1.pth.tar", test_kinds.s2bnn())

@@ -61,6 +61,7 @@ def test_stage_2_goes_on_with_everything(stages):
     assert not np.any(np.all(after == before, axis=1)[[*range(32), *range(64, 96)]])
 
 
+@pytest.mark.slow
 def test_stage_1_without_a_jigsaw_is_no_start_for_a_stage_2_with_one(commands):
     first = _run(commands, "plain", "--stage=1", "--views=infomin")
     assert "jigsaw" not in first.results()["metrics"]

@@ -110,4 +110,4 @@ def test_knn_by_other_presets(commands, folder):
     assert set(results(folder, "knn-msbreg-digits")["metrics"]) == {f"knn/msbreg/digits/20/top{top}" for top in (1, 5)}
     too_many = run(commands, folder, "knn", "--k=200")
     assert too_many.code == 2
-    assert "200 neighbours, but `train` has only 100" in too_many.err
+    assert "--k=200 must be at most 100, the images to look for neighbours in" in too_many.err

@@ -214,7 +214,7 @@ def test_a_mistake_is_told_in_one_sentence(case, places, commands, tmp_path):
     assert [path.name for path in (places / "foreign").iterdir()] == ["thesis.tex"]
 
 
-def test_a_batch_is_the_same_size_on_every_gpu(commands):
+def test_a_batch_is_the_same_size_on_every_replica(commands):
     code = """
 import tensorflow as tf
 from absl import flags
@@ -232,11 +232,13 @@ try:
 except ValueError as error:
     print(error)
 flags.FLAGS.batch_size = 34
-assert training._set_up() is two
+assert training._set_up().strategy is two
 """
     done = commands.python(code)
     assert done.code == 0, done.err
-    assert done.out.splitlines()[-1] == "--batch_size must be a multiple of 2, the number of GPUs, got 33."
+    assert done.out.splitlines()[-1] == (
+        "--batch_size must be a multiple of 2, the number of replicas (--strategy=mirrored), got 33."
+    )
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,7 @@ def test_fine_tuning_reports_the_mean_average_precision(tuned, root):
     assert load_head(tuned.head("classifier").parent).spec.output_dim == 2
 
 
+@pytest.mark.slow
 def test_what_is_in_the_images_is_learned(commands, pretrained, tmp_path):
     """Each animal has its colour; with labels of other images nothing could be learned of the test images."""
     root = voc.pets(tmp_path / "coloured")
@@ -93,6 +94,7 @@ def test_a_frozen_encoder_stays_as_it_was(commands, pretrained, root):
     classifiers.assert_equal_arrays(before, after)
 
 
+@pytest.mark.slow
 def test_training_from_scratch(commands, root):
     run = classifiers.run(commands, "supervised", "pets", *SHORT_FLOAT, "--stem=cifar", *small(root))
     metrics = run.results()["metrics"]

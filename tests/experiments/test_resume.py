@@ -178,6 +178,7 @@ def wait_for(condition, process: subprocess.Popen, seconds: float = 300) -> None
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_sigterm_from_outside_to_a_process_of_its_own(tmp_path):
     command = [sys.executable, "-m", "larq_ssl.experiments.moco", *WHOLE[1:], "--workdir=run"]
     # Long enough for the signal to come in time.

@@ -79,7 +79,7 @@ class Runs:
         for head in heads:
             save_head(mlp_head(head, dim, [dim], 8, norm="none"), run.head(head).parent)
         hashes = {encoder: encoder_hash(network) for encoder, network in encoders.items()}
-        run.results_file.write_text(json.dumps({"encoders": hashes}))
+        run.results_file.write_text(json.dumps({"metrics": {}, "encoders": hashes}))
         return run
 
     def run(self, *command):

@@ -55,6 +55,7 @@ def test_stage_2_goes_on_with_everything(stages):
         saved.assert_equal_parameters(*(run.encoder(name) / "weights.npz" for run in stages))
 
 
+@pytest.mark.slow
 def test_stage_2_keeps_the_queue_of_stage_1(commands, stages):
     """With one step, keys of stage 1 that are not overwritten lie beside those of the batch, from where it stopped."""
     one = ("--epochs=1", "--steps_per_epoch=1", f"--stage1={stages[0].path}")

@@ -75,6 +75,7 @@ def test_digits_with_few_images(commands, place):
     assert maps[:, 1].mean(axis=0).max() == pytest.approx(found["metrics"]["svm_low_shot/pooled/digits/4/map"])
 
 
+@pytest.mark.slow
 def test_a_folder_of_voc_and_the_untrained_encoder(commands, place):
     for flags, tag in (((), ""), (("--random",), "-random")):
         done = svm(commands, place, *pets(place), *flags)

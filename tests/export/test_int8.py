@@ -81,6 +81,7 @@ def test_the_file_computes_what_keras_computes_in_8_bits():
     assert np.abs(given - trial(images)).max() <= 1.01 * (high - low) / 255
 
 
+@pytest.mark.slow
 def test_8_bits_are_shipped_where_the_audit_passes(monkeypatch):
     images = export.AuditImages(photos(16, SIZE))
     content, found, told = choosing.choose(product(), images)

@@ -128,6 +128,7 @@ def test_what_a_policy_has_not_is_not_drawn():
     assert len(set(view_ops.columns(both))) == len(view_ops.columns(both))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", list(SOURCES))
 def test_the_same_pixels_whatever_the_batch_size_shards_and_calls(source, monkeypatch):
     dataset, chosen = SOURCES[source](24), policy("infomin_jigsaw", SIZE)
