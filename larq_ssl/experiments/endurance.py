@@ -35,14 +35,14 @@ def measure(method: str, folder: pathlib.Path) -> dict[str, Any]:
     run = RunFolder(folder / method)
     recipe = f"digits/{method}_stage1"
     common.recipe_file(recipe)
-    words = [f"--recipe={recipe}", f"--workdir={run.path}", f"--checkpoint_every={_EVERY.value}", "--knn_every=0"]
+    words = [f"--recipe={recipe}", f"--workdir={run.path}", f"--checkpoint_every={_EVERY.value}"]
     if method == "bssl":
         if not (folder / "teacher").exists():
             save_encoder(models.build("resnet_18", None, "none", "cifar", 0.25), folder / "teacher")
         words.append(f"--teacher={folder / 'teacher'}")
     # An epoch of ten steps: their number is then a matter of epochs.
     words += ["--steps_per_epoch=10", f"--epochs={-(-(_STEPS.value + _WARM_UP.value) // 10)}"]
-    words += ["--diagnostics_every=20", "--embeddings_every=20"]
+    words += ["--diagnostics_every=20", "--embeddings_every=20", "--knn_every=20"]
     command = [sys.executable, "-m", f"larq_ssl.experiments.{method}", *words]
     common.say(f"$ python {' '.join(command[1:])}")
     return {"command": " ".join(command[1:]), **summary(watch(command, run), _WARM_UP.value, run)}

@@ -11,7 +11,7 @@ from tests.experiments.conftest import commands  # noqa: F401  a fixture
 from tests.faults import harness
 
 
-@pytest.fixture(scope="session", params=list(harness.METHODS))
+@pytest.fixture(scope="session", params=harness.ALL_FAULTS)
 def trial(request, commands) -> harness.Trial:  # noqa: F811
     """A method, with a run that nothing has disturbed."""
     return harness.Trial(commands, request.param)

@@ -34,7 +34,13 @@ _SMALL = ("--deterministic", "--batch_size=16", "--image_size=16", *SHORT, *_LEN
 METHODS = {
     "bssl": ("bssl", "--hidden_dim=8", "--classes=8", "--teacher=teacher", *_SMALL),
     "dino": ("dino", "--output_dim=12", "--hidden_dim=8", "--bottleneck_dim=4", "--local_views=2", *_SMALL),
+    "moco": ("moco", "--queue_size=32", "--hidden_dim=8", "--embedding_dim=6", *_SMALL),
 }
+ALL_FAULTS = ("bssl", "dino")
+"""Methods that go through all of them: one with a teacher, and one with a moving average and a centre. MoCo, with a
+queue, is killed."""
+WATCHED = ("--knn_every=5", "--diagnostics_every=2", "--embeddings_every=3")
+"""For faults that are done to runs with everything switched on that looks at a run in training."""
 PRODUCTS = ("encoders/*/weights.npz", "heads/*/weights.npz", "memories/*.npz", "inputs.json", "views.png")
 """What two runs must have in common byte for byte, besides all variables of their last checkpoints."""
 

@@ -16,22 +16,23 @@ pytestmark = pytest.mark.faults
 KILLS, EPOCHS = 20, 25
 
 
+@pytest.mark.parametrize("trial", harness.METHODS, indirect=True)
 def test_kill_9_at_random_steps_twenty_times_in_a_row(trial: Trial):
     """Half of the kills fall right behind a step, the others at a random moment after it."""
     chance = random.Random(f"kills of {trial.method}")
-    longer, steps = f"--epochs={EPOCHS}", EPOCHS * STEPS_PER_EPOCH
+    longer, steps = (f"--epochs={EPOCHS}", *harness.WATCHED), EPOCHS * STEPS_PER_EPOCH
     whole = trial.run("whole and long")
-    assert trial.start(whole, longer).code == 0
+    assert trial.start(whole, *longer).code == 0
     run, lost, before = trial.run("killed"), [], 0
     for number, step in enumerate(sorted(chance.sample(range(1, steps - 5), KILLS))):
         seconds = 0.0 if number % 2 else chance.uniform(0.0, 0.05)
         # The run before may have got further than this step.
-        done = trial.start(run, longer, faults=[("signal_after", {"step": step, "number": 9, "seconds": seconds})])
+        done = trial.start(run, *longer, faults=[("signal_after", {"step": step, "number": 9, "seconds": seconds})])
         assert done.code == -signal.SIGKILL, done.err
         assert "a new run;" in done.out if number == 0 else harness.went_on(done) <= before
         lost.append(before - harness.went_on(done))
         before = trial.reached()
-    trial.finish(run, longer, lost=lost)
+    trial.finish(run, *longer, lost=lost)
     trial.assert_undisturbed(run, whole, steps)
     # The first start had nothing behind it that could be lost.
     assert len(lost[1:]) == KILLS
