@@ -11,7 +11,7 @@ PRECISE = frozenset(
         *("Softmax", "LogSoftmax", "SoftmaxCrossEntropyWithLogits", "SparseSoftmaxCrossEntropyWithLogits"),
         *("Exp", "Expm1", "Log", "Log1p", "Xlogy", "Pow"),
         *("Sqrt", "Rsqrt", "SqrtGrad", "RsqrtGrad", "Square", "SquaredDifference", "L2Loss"),
-        *("Svd", "Mean", "Cumsum", "AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp"),
+        *("Svd", "Mean", "Sum", "Cumsum", "AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp"),
     )
 )
 # The scales, shifts and statistics of these have a type of their own.

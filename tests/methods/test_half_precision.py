@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from larq_ssl.checkpoints import Checkpoints
 from larq_ssl.methods.base import NOT_FINITE
 from larq_ssl.models.transfer import named_weights
 from larq_ssl.optimizers import SGD, Adam
@@ -93,6 +94,37 @@ def test_float16_leaves_out_updates_until_the_scale_fits_and_then_learns(name):
         tiny.assert_all_differ(tiny.parameters(method.networks[part]), before)
     for network in method.networks.values():
         assert all(np.isfinite(weight).all() for weight in named_weights(network).values())
+
+
+def test_a_restored_run_goes_on_with_its_scale(tmp_path):
+    """Two updates were left out, and one more step without overflow would double the scale."""
+
+    def made():
+        return _float16(tiny.bssl, 2.0**18, dynamic_growth_steps=4)
+
+    def saved(method):
+        return Checkpoints(tmp_path, method=method, optimizer=method.optimizer)
+
+    whole, batches = made(), [tiny.batch(seed) for seed in range(12)]
+    step, scales = _step(whole), []
+    for number, batch in enumerate(batches):
+        step(batch)
+        scales.append(float(whole.optimizer.loss_scale))
+        if number == 7:
+            saved(whole).save(8)
+    # Both have to be restored, the scale and the steps since it was altered.
+    assert scales[7] < 2.0**18
+    assert scales[7] != scales[11]
+    resumed = made()
+    assert saved(resumed).restore() == 8
+    step = _step(resumed)
+    again = []
+    for batch in batches[8:]:
+        step(batch)
+        again.append(float(resumed.optimizer.loss_scale))
+    assert again == scales[8:]
+    for part in whole.optimized:
+        tiny.assert_identical(tiny.parameters(resumed.networks[part]), tiny.parameters(whole.networks[part]))
 
 
 def test_what_follows_from_the_forward_pass_goes_on_where_an_update_is_left_out():

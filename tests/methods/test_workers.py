@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from larq_ssl import methods
 from tests.methods import team, tiny
@@ -23,20 +24,24 @@ def trained(tmp_path_factory):
     @functools.cache
     def folder(quick):
         place = tmp_path_factory.mktemp("team")
-        names = [name for name in team.CASES if (name in team.QUICK) == quick]
+        names = [name for name in (*team.CASES, *team.BINARY) if (name in team.QUICK) == quick]
         command = [sys.executable, "-m", "tests.methods.team", str(place), *names]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=team.SECONDS + 60)
         assert done.returncode == 0, done.stderr
         return place
 
     def arrays(name, index):
-        with np.load(folder(name not in team.CASES or name in team.QUICK) / f"{name} {index}.npz") as held:
+        with np.load(folder(name == "gathered" or name in team.QUICK) / f"{name} {index}.npz") as held:
             return dict(held)
 
     return arrays
 
 
-CASES = [pytest.param(name, marks=[] if name in team.QUICK else pytest.mark.slow) for name in team.CASES]
+def _cases(cases):
+    return [pytest.param(name, marks=[] if name in team.QUICK else pytest.mark.slow) for name in cases]
+
+
+CASES = _cases(team.CASES)
 
 
 def _at(arrays, step):
@@ -72,7 +77,43 @@ def test_two_processes_take_the_same_steps(name, trained):
     assert moved >= set(single.optimized)
 
 
-@pytest.mark.parametrize("name", CASES)
+def _watch_signs(method):
+    """A list that gets, with each call of a network, how far what is binarised is from a flip."""
+    margins = []
+
+    def watched(call, *given, **options):
+        values = call(*given, **options)
+        margins.append(float(tf.reduce_min(tf.abs(values))))
+        return values
+
+    for network in method.networks.values():
+        for layer in network.layers:
+            if layer.name in tiny.BINARISED:
+                layer.call = functools.partial(watched, layer.call)
+    return margins
+
+
+@pytest.mark.parametrize("name", _cases(team.BINARY))
+def test_binary_networks_take_the_same_step_where_no_sign_is_near_its_flip(name, trained):
+    case, theirs = team.BINARY[name], trained(name, 0)
+    before, after, single = _at(theirs, 0), _at(theirs, 1), case.method()
+    _set(single, before)
+    margins = _watch_signs(single)
+    (terms,) = tiny.trained(single, case.batches(range(1)))
+    assert margins
+    assert min(margins) > 1e-5
+    assert single.variables_without_gradient() == []
+    for key, weight in team.weights(single).items():
+        step = weight.numpy() - before[key]
+        # A flipped sign would change some steps by a hundredth of themselves and more.
+        np.testing.assert_allclose(after[key] - before[key], step, atol=1e-3 * np.abs(step).max(), err_msg=key)
+    for key in terms.keys() - PER_REPLICA:
+        assert _metrics(theirs, 0)[key] == pytest.approx([terms[key]], rel=1e-3, abs=1e-5), key
+    moved = {key.partition("/")[0] for key in before if not np.array_equal(before[key], after[key])}
+    assert moved >= set(single.optimized)
+
+
+@pytest.mark.parametrize("name", [*CASES, *_cases(team.BINARY)])
 def test_both_processes_have_the_same_variables(name, trained):
     tiny.assert_identical(trained(name, 1), trained(name, 0))
 
@@ -89,6 +130,7 @@ def test_every_method_is_among_them():
     kinds = {name: getattr(methods, name) for name in methods.__all__ if name != "SelfSupervisedModel"}
     made = [case.method() for case in team.CASES.values()]
     assert {type(method).__name__ for method in made} == set(kinds)
+    assert {type(case.method()).__name__ for case in team.BINARY.values()} == set(kinds)
     # In parts, too, whoever can do it: a method that never can says so once for all.
     can = {name for name, kind in kinds.items() if kind.allows_accumulation is not False}
     assert {type(method).__name__ for method in made if method.accumulate > 1} == can

@@ -1,6 +1,9 @@
 """Tiny methods, batches and snapshots that the tests of methods share."""
 
+import contextlib
 import functools
+import sys
+from unittest import mock
 
 import numpy as np
 import tensorflow as tf
@@ -61,15 +64,34 @@ def conv_encoder(name, dim=6, batch_norm=True, synchronized=False):
     return tf.keras.Model(inputs, tf.keras.layers.Dense(dim, name="dense1")(x), name=name)
 
 
-def binary_encoder(name, dim=8, synchronized=False):
+def binary_encoder(name, dim=8, synchronized=False, image=IMAGE):
     """One block of ReActNet, fully binary, between a float convolution and the pooling."""
     store = LayerStore(synchronized=synchronized)
-    inputs = tf.keras.Input(IMAGE)
+    inputs = tf.keras.Input(image)
     x = store(layers.Preprocessing, "preprocessing", mode="imagenet")(inputs)
     x = float_conv(store, "stem/conv", dim, 3, 1, OFFICIAL.initializer)(x)
     x = store(layers.batch_norm, "stem/bn")(x)
     x = react_block(x, "block1", dim, 1, "full", OFFICIAL, store)
     return tf.keras.Model(inputs, tf.keras.layers.GlobalAveragePooling2D(name="pool")(x), name=name)
+
+
+BINARISED = ("block1/sign1", "block1/sign2")
+"""Layers of `binary_encoder` whose outputs are binarised."""
+
+
+@contextlib.contextmanager
+def binary():
+    """What is made inside has binary students and momentum encoders, for images of any size."""
+
+    def make(name, dim=6, batch_norm=True, synchronized=False):
+        if name == "teacher":
+            return float_encoder(name, dim, batch_norm, synchronized)
+        return binary_encoder(name, dim, synchronized, (None, None, 3))
+
+    float_encoder = encoder
+    here = sys.modules[__name__]
+    with mock.patch.object(here, "encoder", make), mock.patch.object(here, "conv_encoder", make):
+        yield
 
 
 def bssl(preset="paper", batch_norm=True, synchronized=False, optimizer=None, **arguments):
