@@ -62,13 +62,25 @@ def write_json(path: str | os.PathLike[str], value: Any, overwrite: bool = False
     return write_whole(path, json.dumps(value, indent=2, allow_nan=False) + "\n", overwrite)
 
 
+def read_text(path: str | os.PathLike[str]) -> str:
+    """The text in a file.
+
+    # Raises
+        ValueError: If the file holds something else than UTF-8; names it.
+    """
+    try:
+        return pathlib.Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is damaged, or no text: its byte {error.start:,} is not UTF-8.") from error
+
+
 def read_json(path: str | os.PathLike[str]) -> Any:
     """The value in a file of JSON.
 
     # Raises
         ValueError: If the file holds no JSON; names it.
     """
-    text = pathlib.Path(path).read_text()
+    text = read_text(path)
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:

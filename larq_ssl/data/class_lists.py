@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 
 from larq_ssl.data.datasets import ImageDataset
+from larq_ssl.files import read_text
 
 CLASS_LISTS = {name: pathlib.Path(__file__).with_name(f"{name}.txt") for name in ("imagenet100",)}
 """Files of class names that come with this package, by the name of the list."""
@@ -22,7 +23,7 @@ def read_class_list(name: str | os.PathLike[str]) -> tuple[str, ...]:
     file = CLASS_LISTS.get(str(name), pathlib.Path(name))
     if not file.is_file():
         raise ValueError(f"classes_list is {str(name)!r}: it must be one of {sorted(CLASS_LISTS)}, or a file")
-    lines = (line.strip() for line in file.read_text().splitlines())
+    lines = (line.strip() for line in read_text(file).splitlines())
     names = [line for line in lines if line and not line.startswith("#")]
     twice = [line for line in names if names.count(line) > 1]
     if twice or not names:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from larq_ssl.data.datasets import ImageDataset, balanced_order, fingerprint
+from larq_ssl.files import read_text
 
 _FORMAT = "larq_ssl labels, version 1"
 _DRAW = 2
@@ -124,7 +125,7 @@ def listed_labels(dataset: ImageDataset, file: str | os.PathLike[str]) -> LabelS
     path = pathlib.Path(file)
     if not path.is_file():
         raise ValueError(f"label_list is {str(file)!r}: there is no such file")
-    listed = path.read_text().split()
+    listed = read_text(path).split()
     wanted = [name for name in listed if not _of_other_class(name, dataset)]
     places: dict[str, list[int]] = {name: [] for name in wanted}
     for index in range(dataset.size):
@@ -167,7 +168,7 @@ def read_labels(file: str | os.PathLike[str]) -> LabelSubset:
         ValueError: If it is not such a file.
     """
     try:
-        content = json.loads(pathlib.Path(file).read_text())
+        content = json.loads(read_text(file))
         if content["format"] != _FORMAT:
             raise ValueError(f"its format is {content['format']!r}")
         ids = np.array(content["ids"], np.int64)

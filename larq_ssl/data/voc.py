@@ -19,6 +19,7 @@ from larq_ssl.data import tfds_source
 from larq_ssl.data.datasets import fingerprint
 from larq_ssl.data.folder import EXTENSIONS
 from larq_ssl.data.multi_label import MultiLabelDataset, presence
+from larq_ssl.files import read_text
 
 # Lists of images to train and to test on, in the order in which they are looked for.
 _PAIRS = (("trainval", "test"), ("train", "val"))
@@ -100,7 +101,7 @@ def _lists(root: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
 
 def _ids(file: pathlib.Path) -> list[str]:
     """Names of the images of a list, sorted; what stands after them on a line is not looked at."""
-    ids = sorted(line.split()[0] for line in file.read_text().splitlines() if line.strip())
+    ids = sorted(line.split()[0] for line in read_text(file).splitlines() if line.strip())
     twice = next((one for one, other in itertools.pairwise(ids) if one == other), None)
     if twice or not ids:
         raise ValueError(f"{str(file)!r} " + (f"names the image {twice!r} twice" if twice else "names no image"))

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from larq_ssl.evaluation._figures import INK, Path, colours, new_figure, save
+from larq_ssl.files import read_text
 
 # A group of more metrics (one per layer, say) is drawn as median and range.
 _MAX_PANELS_OF_GROUP = 4
@@ -73,7 +74,7 @@ def loss_curves(
 
 def read_curves(path: pathlib.Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Epochs and values of each metric in a `metrics.jsonl`."""
-    lines = path.read_text().splitlines()
+    lines = read_text(path).splitlines()
     points: dict[str, list[tuple[float, float]]] = {}
     for number, line in enumerate(lines):
         try:

@@ -4,9 +4,10 @@ import dataclasses
 import json
 import math
 import os
-import pathlib
 
 import numpy as np
+
+from larq_ssl.files import read_text
 
 Path = str | os.PathLike[str]
 
@@ -115,7 +116,7 @@ def read_history(file: Path) -> History:
         ValueError: If the file is not one.
     """
     rows = []
-    for number, line in enumerate(pathlib.Path(file).read_text().splitlines(), 1):
+    for number, line in enumerate(read_text(file).splitlines(), 1):
         try:
             row = json.loads(line)
             rows.append((int(row["epoch"]), row))

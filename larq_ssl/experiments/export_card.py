@@ -9,7 +9,7 @@ from larq_ssl.evaluation.results import FILE_NAME, read_results
 from larq_ssl.experiments import common
 from larq_ssl.experiments.probed import Probed
 from larq_ssl.experiments.run_folder import RunFolder
-from larq_ssl.files import read_json
+from larq_ssl.files import read_json, read_text
 
 THIS, _OTHER = "this encoder", "another encoder"
 _BASELINES = {"-random": "untrained network", "-raw_pixels": "raw pixels"}
@@ -37,7 +37,7 @@ def method(run: RunFolder) -> str:
     if run.imported:
         record = read_json(run.path / "import.json")
         return f"other software (`import_torch`, {record['kind']} of {record['source']})"
-    first = run.flags_file.read_text().splitlines()[0].removeprefix("#").split()
+    first = read_text(run.flags_file).splitlines()[0].removeprefix("#").split()
     return f"`{' '.join(first[:3])}`"
 
 

@@ -16,6 +16,7 @@ from larq_ssl.data.label_subsets import (
 )
 from larq_ssl.experiments import common
 from larq_ssl.experiments.run_folder import RunFolder
+from larq_ssl.files import read_text
 
 FLAGS = flags.FLAGS
 
@@ -56,7 +57,7 @@ def share() -> float | None:
     if len(given()) == 1 and FLAGS.labels is not None:
         return known_share(read_labels(_labels_file(FLAGS.labels)).origin)
     if len(given()) == 1 and FLAGS.label_list is not None and pathlib.Path(FLAGS.label_list).is_file():
-        return known_share(known_list(pathlib.Path(FLAGS.label_list).read_text().split()) or "")
+        return known_share(known_list(read_text(FLAGS.label_list).split()) or "")
     if given():
         return None
     # Of TFDS, the images that have a label in SimCLR's lists alone.

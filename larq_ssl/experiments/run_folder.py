@@ -12,7 +12,7 @@ from importlib import metadata
 from typing import Any
 
 from larq_ssl.evaluation.results import provenance
-from larq_ssl.files import read_object, write_json, write_whole
+from larq_ssl.files import read_object, read_text, write_json, write_whole
 
 _PACKAGES = (
     "tensorflow",
@@ -24,6 +24,11 @@ _PACKAGES = (
     "larq_ssl",
 )
 _LOCK = ".lock"
+# What other commands take over from a run.
+_NUMBERS = {
+    **dict.fromkeys(("batch_size", "epochs", "image_size", "max_train_images", "seed"), int),
+    **dict.fromkeys(("val_fraction", "width"), float),
+}
 # Whoever asks whether a folder is in use has its lock for a moment.
 _LOCK_TRIES, _LOCK_PAUSE = 5, 0.05
 
@@ -118,9 +123,15 @@ class RunFolder:
             return {}
         if not self.flags_file.is_file():
             raise ValueError(f"{self.path} is not the folder of a run: it has no {self.flags_file.name}.")
-        lines = self.flags_file.read_text().splitlines()
+        lines = read_text(self.flags_file).splitlines()
         pairs = (line.removeprefix("--").partition("=") for line in lines if line.startswith("--"))
-        return {name: value for name, _, value in pairs}
+        told = {name: value for name, _, value in pairs}
+        for name, kind in _NUMBERS.items():
+            try:
+                kind(told.get(name, 0))
+            except ValueError:
+                raise ValueError(f"{self.flags_file} is damaged: --{name}={told[name]} is no number.") from None
+        return told
 
     def record_progress(self, step: int, total_steps: int, seconds: float) -> None:
         """Notes that a checkpoint lies there.
@@ -256,9 +267,12 @@ class RunFolder:
         before = self.flags()
         for name in sorted(identity):
             if before.get(name) != flags.get(name):
+                now, then = (
+                    f"--{name}={found[name]}" if name in found else f"no --{name}" for found in (flags, before)
+                )
                 raise ValueError(
-                    f"--{name}={flags.get(name)} differs from --{name}={before.get(name)}, with which the run in "
-                    f"{self.path} began; use that value, another --workdir, or --fresh to move the old run aside."
+                    f"{now[:1].upper()}{now[1:]} differs from {then}, with which the run in {self.path} began; "
+                    "use that value, another --workdir, or --fresh to move the old run aside."
                 )
 
     def _record_environment(self) -> None:
@@ -282,6 +296,10 @@ def environment() -> dict[str, Any]:
         },
         "packages": {name: _version(name) for name in _PACKAGES},
     }
+
+
+def _told(name: str, value: str | None) -> str:
+    return f"a command without --{name}" if value is None else f"--{name}={value}"
 
 
 def _now() -> str:

@@ -8,7 +8,7 @@ from absl import flags
 
 from larq_ssl.experiments import common, imported_run
 from larq_ssl.experiments.run_folder import RunFolder
-from larq_ssl.files import read_json
+from larq_ssl.files import read_json, read_text
 
 FLAGS = flags.FLAGS
 
@@ -107,7 +107,7 @@ def licence(encoder_folder: pathlib.Path, what: str = "Teacher") -> str:
     file = RunFolder(encoder_folder.parent.parent).licences_file
     recorded = "Its licence is not recorded."
     if file.is_file():
-        lines = (line[2:] for line in file.read_text().splitlines() if line.startswith("- "))
+        lines = (line[2:] for line in read_text(file).splitlines() if line.startswith("- "))
         recorded = "Made of: " + " ".join(lines)
     return f"{what}: {encoder_folder}. {recorded}"
 

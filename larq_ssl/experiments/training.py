@@ -54,6 +54,8 @@ def learning_rate(data: Data) -> tf.keras.optimizers.schedules.LearningRateSched
     warmup = round(FLAGS.warmup_epochs * steps)
     if FLAGS.schedule in ("linear", "linear_to_zero", "step", "constant") and warmup:
         raise ValueError(f"--warmup_epochs must be 0 with --schedule={FLAGS.schedule}, got {FLAGS.warmup_epochs}.")
+    if warmup >= data.total_steps:
+        raise ValueError(f"--warmup_epochs must be less than --epochs={epochs}, got {FLAGS.warmup_epochs}.")
     if FLAGS.schedule == "cosine":
         return schedules.WarmupCosine(peak, FLAGS.min_lr, data.total_steps, warmup, FLAGS.warmup_lr)
     _refuse("warmup_lr", "cosine")

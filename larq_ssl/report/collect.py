@@ -10,6 +10,7 @@ from typing import Any
 from larq_ssl.evaluation._curves import read_curves
 from larq_ssl.evaluation.results import FILE_NAME, Results, read_results
 from larq_ssl.experiments.run_folder import RunFolder
+from larq_ssl.files import read_text
 from larq_ssl.models import EncoderSpec, profile
 from larq_ssl.models.folder import read_spec
 from larq_ssl.models.profile import Cost
@@ -197,7 +198,7 @@ def _command(run: RunFolder) -> str:
     """`flags.txt` begins with how the run is replayed."""
     if run.imported:
         return "import_torch"
-    first = run.flags_file.read_text().partition("\n")[0]
+    first = read_text(run.flags_file).partition("\n")[0]
     words = [word for word in first.split() if word.startswith("larq_ssl.experiments.")]
     return words[0].rpartition(".")[2] if words else ""
 

@@ -29,6 +29,10 @@ CASES = {
             ("--schedule=linear", "--warmup_lr=0.1"),
             r"--warmup_lr=0\.1 needs --schedule=cosine, got --schedule=linear",
         ),
+        "a warm-up that never ends": (
+            ("--schedule=cosine", "--warmup_epochs=5"),
+            r"--warmup_epochs must be less than --epochs=1, got 5\.0",
+        ),
         "parts that do not divide a batch": (
             ("--accumulate=3",),
             r"--accumulate must divide --batch_size=32, got 3",

@@ -81,8 +81,8 @@ def test_each_start_is_added_to_the_environment(run, monkeypatch):
     ("change", "message"),
     [
         ({"lr": "0.2"}, r"--lr=0.2 differs from --lr=0.1, with which the run in .*stage1 began; use that value"),
-        ({"steps_per_epoch": "5"}, "--steps_per_epoch=5 differs from --steps_per_epoch=None"),
-        ({"one_stage": None}, "--one_stage=None differs from --one_stage=False"),
+        ({"steps_per_epoch": "5"}, "--steps_per_epoch=5 differs from a command without --steps_per_epoch, with which"),
+        ({"one_stage": None}, "a command without --one_stage differs from --one_stage=False, with which"),
     ],
 )
 def test_another_value_of_an_identity_flag_is_refused_by_name(run, change, message):
@@ -91,6 +91,20 @@ def test_another_value_of_an_identity_flag_is_refused_by_name(run, change, messa
     with pytest.raises(ValueError, match=message), run.open(flags, IDENTITY):
         raise AssertionError("opened")
     assert contents(run.path) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"--lr=0.1\n--val_fraction=abc\n", r"flags\.txt is damaged: --val_fraction=abc is no number\."),
+        (b"--lr=0.1\n--image_size=16.5\n", r"flags\.txt is damaged: --image_size=16\.5 is no number\."),
+        (b"--lr=0.1\n\xff\xfe", r"flags\.txt is damaged, or no text: its byte 9 is not UTF-8\."),
+    ],
+)
+def test_damaged_flags_are_told(run, content, message):
+    run.flags_file.write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        run.flags()
 
 
 def test_an_operational_flag_may_change(run):

@@ -41,6 +41,12 @@ def test_imagenet100_is_a_part_of_imagenet():
     assert "github.com/HobbitLong/CMC" in CLASS_LISTS["imagenet100"].read_text()
 
 
+def test_a_list_that_is_no_text_is_told(tmp_path):
+    (tmp_path / "classes.txt").write_bytes(b"ant\n\xff\n")
+    with pytest.raises(ValueError, match=r"classes\.txt is damaged, or no text: its byte 4 is not UTF-8\."):
+        read_class_list(str(tmp_path / "classes.txt"))
+
+
 @pytest.fixture
 def folder(tmp_path):
     for part in ("train", "val"):
