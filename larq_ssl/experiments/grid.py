@@ -6,7 +6,6 @@ they came there (`grid.png`). A killed grid goes on where it was; its table mark
 """
 
 import dataclasses
-import importlib.util
 import itertools
 import json
 import pathlib
@@ -25,6 +24,12 @@ from larq_ssl.experiments.study_table import markdown
 from larq_ssl.files import write_json, write_whole
 
 FLAGS = flags.FLAGS
+
+TRAINING = (
+    *("bssl", "byol", "dino", "distill", "fine_tune", "infomin", "moco", "moco_star", "msbreg", "s2bnn", "simclr"),
+    *("supervised", "swav"),
+)
+"""The commands that train."""
 
 _TRAIN = flags.DEFINE_string("train", None, "Command with its flags, without `python -m larq_ssl.experiments.`.")
 _VARY = flags.DEFINE_multi_string("vary", [], "A flag and its values, as lambda_b=0,0.05,0.5. One, or two of them.")
@@ -83,8 +88,8 @@ def command(cell: Cell, seed: int) -> list[str]:
     words = shlex.split(_TRAIN.value or "")
     if not words or words[0].startswith("-"):
         raise ValueError(f"--train must be a command and its flags, as 'msbreg --lambda_s=0'; got {_TRAIN.value!r}.")
-    if not words[0].isidentifier() or importlib.util.find_spec(f"larq_ssl.experiments.{words[0]}") is None:
-        raise ValueError(f"--train must begin with a command that trains, got {words[0]!r}.")
+    if words[0] not in TRAINING:
+        raise ValueError(f"--train must begin with a command that trains, {', '.join(TRAINING)}; got {words[0]!r}.")
     varied = [axis.flag for axis in axes()]
     for flag in varied:
         if flag in _OWN:

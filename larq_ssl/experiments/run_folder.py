@@ -267,12 +267,10 @@ class RunFolder:
         before = self.flags()
         for name in sorted(identity):
             if before.get(name) != flags.get(name):
-                now, then = (
-                    f"--{name}={found[name]}" if name in found else f"no --{name}" for found in (flags, before)
-                )
+                now, then = (_told(name, told.get(name)) for told in (flags, before))
                 raise ValueError(
-                    f"{now[:1].upper()}{now[1:]} differs from {then}, with which the run in {self.path} began; "
-                    "use that value, another --workdir, or --fresh to move the old run aside."
+                    f"{now} differs from {then}, with which the run in {self.path} began; use that value, another "
+                    "--workdir, or --fresh to move the old run aside."
                 )
 
     def _record_environment(self) -> None:

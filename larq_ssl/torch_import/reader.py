@@ -60,7 +60,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """
     path = pathlib.Path(path)
     if not path.is_file():
-        raise RefusedError(f"There is no file {path}.")
+        raise RefusedError(f"There is no file {str(path)!r}.")
     try:
         with open(path, "rb") as file:
             stream = _Stream(file)

@@ -1,9 +1,12 @@
 """Which runs a grid trains, and what it tells of them."""
 
 import json
+import pathlib
 import re
 
 import pytest
+
+from larq_ssl.experiments import common
 
 TYPED = (
     '--train="msbreg --recipe=digits/msbreg"',
@@ -118,6 +121,10 @@ def test_one_flag_alone_makes_a_grid(run, out):
         (["--train=--lr=1", "--out=grid", "--vary=lr=1"], "--train must be a command and its flags"),
         (["--train=byol --lr 3", "--out=grid", "--vary=lr=1"], "--train must not give --lr, which the grid sets."),
         (["--train=byol --seed=3", "--out=grid", "--vary=lr=1"], "--train must not give --seed, which the grid sets."),
+        (
+            ["--train=knn --k=3", "--out=grid", "--vary=lr=1"],
+            "--train must begin with a command that trains, bssl, .*; got",
+        ),
         (["--train=byol", "--vary=lr=1"], "--out is missing: the folder of the grid."),
     ],
 )
@@ -134,3 +141,12 @@ def test_a_metric_that_was_not_logged_is_refused(run):
         "--metrics=typo is not in grid/lr_0.1/seed0/metrics.jsonl, which has epoch, knn, projection_rank, step."
         in error
     )
+
+
+def test_all_commands_that_train_are_known(commands):
+    """By their source, since the flags of several commands do not go into one process."""
+    files = pathlib.Path(common.__file__).parent.glob("*.py")
+    trains = {file.stem for file in files if f'training.run_training("{file.stem}", ' in file.read_text()}
+    done = commands.python("from larq_ssl.experiments import grid; print(*grid.TRAINING)")
+    assert trains
+    assert set(done.out.split()) == trains
