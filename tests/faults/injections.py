@@ -26,9 +26,10 @@ def run(command: str, arguments: Sequence[str], faults: Sequence[tuple[str, dict
     # Arguments
         faults: Names of functions of this module, and their arguments.
     """
-    _note_steps()
     for name, settings in faults:
         globals()[name](**settings)
+    # Wrapped around them: a step is noted before a fault in it ends the process.
+    _note_steps()
     sys.argv = [command, *arguments]
     runpy.run_module(f"larq_ssl.experiments.{command}", run_name="__main__", alter_sys=True)
 
