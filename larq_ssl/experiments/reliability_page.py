@@ -43,9 +43,9 @@ _CODES = {
 _PROMISE = """
 A training that is stopped, killed or refused its disk goes on by the same command, from its last checkpoint, and with
 `--deterministic` ends to the bit as if nothing had happened: all variables, the queue, the centre, encoders and heads
-byte for byte, and the metrics (but for the sign flips of an epoch that was not trained in one piece). Checkpoints
-appear whole or not at all, and the last two are kept (so a disk needs room for three). A run whose checkpoints are all
-gone or damaged is refused: it is never begun anew unless you say `--fresh`.
+byte for byte, and the metrics (but for sign flips and the change of weights in an epoch that was not trained in one
+piece, which are left out). Checkpoints appear whole or not at all, and the last two are kept (so a disk needs room for
+three). A run whose checkpoints are all gone or damaged is refused: it is never begun anew unless you say `--fresh`.
 """
 _LONG = """
 `--max_hours=23.5` stops a run in good order before a cluster does, and `python -m larq_ssl.experiments.status runs/*`
