@@ -43,11 +43,12 @@ def test_results_are_read_in_the_order_of_the_table(tmp_path):
         reliability.read(tmp_path / "missing")
 
 
-def test_results_of_several_commits_make_no_page(tmp_path):
-    for name in ("abc1234", "def5678"):
-        (tmp_path / f"{name}.json").write_text(json.dumps({"fault": "SIGTERM", "method": "bssl", "commit": name}))
-    with pytest.raises(ValueError, match="holds results of 2 commits, abc1234, def5678: what failed at the last one"):
-        reliability.read(tmp_path)
+def test_lines_of_several_commits_name_theirs():
+    lines = reliability.faults([row("SIGTERM"), row("labels", commit="def5678")]).splitlines()
+    assert lines[0].endswith(" exit code | commit |")
+    assert lines[1].count("|") == lines[0].count("|")
+    assert lines[2] == "| SIGTERM | DINO | 3 | 2, 4 | none |  | abc1234 |"
+    assert lines[3].endswith("|  | def5678 |")
 
 
 def test_every_exit_code_is_on_the_page():

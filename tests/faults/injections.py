@@ -26,10 +26,12 @@ def run(command: str, arguments: Sequence[str], faults: Sequence[tuple[str, dict
     # Arguments
         faults: Names of functions of this module, and their arguments.
     """
+    # Opened before a fault can forbid it.
+    reached = os.open(REACHED, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     for name, settings in faults:
         globals()[name](**settings)
     # Wrapped around them: a step is noted before a fault in it ends the process.
-    _note_steps()
+    _note_steps(reached)
     sys.argv = [command, *arguments]
     runpy.run_module(f"larq_ssl.experiments.{command}", run_name="__main__", alter_sys=True)
 
@@ -58,9 +60,8 @@ def _once_at(step: int, action: Callable[[], None]) -> None:
     _before_step_ends(look)
 
 
-def _note_steps() -> None:
+def _note_steps(file: int) -> None:
     """Keeps in a file how far training came: what a killed process loses is counted from there."""
-    file = os.open(REACHED, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     _before_step_ends(lambda step: os.pwrite(file, f"{step:9d}".encode(), 0))
 
 
