@@ -38,5 +38,5 @@ class FreezeRoles(tf.keras.callbacks.Callback):
             self._apply()
 
     def _apply(self) -> None:
-        self._frozen = int(self.model.optimizer.iterations) < self._updates
+        self._frozen = int(self.model.optimizer.iterations.numpy()) < self._updates
         self.model.freeze(self._roles if self._frozen else ())

@@ -110,7 +110,10 @@ def with_targets(
     if FLAGS.cache_targets is False:
         return data, {}
     if run.targets_file.is_file() and not FLAGS.fresh:
-        table = np.load(run.targets_file, mmap_mode="r", allow_pickle=False)
+        try:
+            table = np.load(run.targets_file, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError, OSError) as error:
+            raise ValueError(f"{run.targets_file} is damaged, it cannot be read ({error}); --fresh begins anew.") from error
         if table.shape[:1] != (data.train.size,) or table.dtype != np.float32:
             raise ValueError(f"{run.targets_file} is not of these {data.train.size} images; --fresh begins anew.")
         return dataclasses.replace(data, targets=table), {}

@@ -109,7 +109,10 @@ def _allowed(name: str) -> str:
 
 def with_recipe(argv: Sequence[str], default_recipe: Callable[[Sequence[str]], str | None] | None) -> list[str]:
     """The command line with its recipe's flagfile in front, and the user's own flagfiles written out."""
-    argv = [argv[0], *flags.FLAGS.read_flags_from_files(argv[1:])]
+    try:
+        argv = [argv[0], *flags.FLAGS.read_flags_from_files(argv[1:])]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"--flagfile={argument('flagfile', argv)} must name a file of text.") from error
     name = argument("recipe", argv) or (default_recipe(argv) if default_recipe else None)
     if not name:
         return list(argv)

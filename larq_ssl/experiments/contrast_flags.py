@@ -70,8 +70,9 @@ def check_images(count: int) -> None:
 
 def check_queue(queue: KeyQueue) -> None:
     """Raises a `ValueError` if a queue of another run goes on where no batch of this one can."""
-    if int(queue.pointer) % FLAGS.batch_size:
+    place = int(queue.pointer.numpy())
+    if place % FLAGS.batch_size:
         raise ValueError(
-            f"--batch_size must divide the place at which the queue of stage 1 stopped ({int(queue.pointer)}), "
+            f"--batch_size must divide the place at which the queue of stage 1 stopped ({place}), "
             f"got {FLAGS.batch_size}."
         )

@@ -85,7 +85,10 @@ def command(cell: Cell, seed: int) -> list[str]:
     # Raises
         ValueError: If there is none, or it sets what the grid sets.
     """
-    words = shlex.split(_TRAIN.value or "")
+    try:
+        words = shlex.split(_TRAIN.value or "")
+    except ValueError as error:
+        raise ValueError(f"--train={_TRAIN.value} must be words as in a shell: {error}.") from error
     if not words or words[0].startswith("-"):
         raise ValueError(f"--train must be a command and its flags, as 'msbreg --lambda_s=0'; got {_TRAIN.value!r}.")
     if words[0] not in TRAINING:

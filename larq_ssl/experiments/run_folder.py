@@ -148,7 +148,11 @@ class RunFolder:
         """What `record_progress` noted last; empty if nothing was saved yet."""
         if not self.progress_file.is_file():
             return {}
-        return read_object(self.progress_file, "step", "total_steps")
+        noted = read_object(self.progress_file, "step", "total_steps")
+        for name in ("step", "total_steps"):
+            if type(noted[name]) is not int or noted[name] < 0:
+                raise ValueError(f"{self.progress_file} is damaged: its {name} is {noted[name]!r}.")
+        return noted
 
     def saved_step(self) -> int:
         """The step of the last checkpoint that was saved, 0 if there was none; it may be lost by now."""

@@ -96,7 +96,7 @@ def check_images(count: int) -> None:
 
 def check_queue(queue: KeyQueue) -> None:
     """Raises a `ValueError` if the queue of stage 1 goes on where no batch can."""
-    place, keys = int(queue.pointer), VIEWS * FLAGS.batch_size
+    place, keys = int(queue.pointer.numpy()), VIEWS * FLAGS.batch_size
     if place % keys:
         raise ValueError(
             f"{VIEWS} * --batch_size must divide the place at which the queue of stage 1 stopped ({place}), got {keys}."

@@ -47,7 +47,7 @@ def line(run: RunFolder) -> tuple[str, ...]:
     """What the table says of a run, in the order of its titles; of a damaged one, only that."""
     try:
         return _line(run)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, ZeroDivisionError) as error:
         return (str(run.path), f"unreadable: {error}", *[""] * (len(_TITLES) - 2))
 
 

@@ -152,7 +152,7 @@ def _run_training(experiment: str, prepare: Callable[[RunFolder], Job], stack: c
         stack.enter_context(crew.quiet())
         if crew.is_chief:
             stack.enter_context(run.open(flags_text, identity, FLAGS.fresh))
-        crew.refuse_others("flags", json.dumps({name: flags_text.get(name) for name in sorted(identity)}))
+        crew.refuse_others("flags", training_flags.of_all_workers(flags_text))
         finished = run.finished and not FLAGS.fresh
         if finished and not training_flags.names_others(run.flags(), flags_text):
             return _show_earlier(run)

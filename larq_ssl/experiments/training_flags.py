@@ -1,5 +1,6 @@
 """The flags that all training commands share."""
 
+import json
 import sys
 from collections.abc import Collection, Mapping
 
@@ -114,6 +115,17 @@ def as_text() -> dict[str, str]:
 def identity(names: Collection[str]) -> set[str]:
     """Those of the flags that decide what is trained."""
     return set(names) - OPERATIONAL
+
+
+def of_all_workers(told: Mapping[str, str]) -> str:
+    """What processes that train together must have in common: evaluating and saving is work of all of them, too.
+
+    # Arguments
+        told: Flags as text; paths may differ from machine to machine, and `--max_hours` of one stops all.
+    """
+    own = {*_PATHS, "max_hours", "recipe", "workdir"}
+    common = {name: value for name, value in told.items() if name not in own}
+    return json.dumps({**common, "fresh": FLAGS.fresh}, sort_keys=True)
 
 
 def names_others(before: Mapping[str, str], now: Mapping[str, str]) -> bool:

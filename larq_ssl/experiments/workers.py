@@ -172,6 +172,12 @@ def join() -> Workers:
             f"--accumulate must divide {FLAGS.batch_size // replicas}, the images of one of {replicas} replicas, got "
             f"{FLAGS.accumulate}."
         )
+    images = FLAGS.batch_size // replicas
+    if replicas > 1 and "batch_norm_groups" in FLAGS and images % FLAGS.batch_norm_groups:
+        raise ValueError(
+            f"--batch_norm_groups must divide {images}, the images of one of {replicas} replicas, got "
+            f"{FLAGS.batch_norm_groups}."
+        )
     workers = Workers(strategy, cluster)
     workers.meet()
     return workers

@@ -89,6 +89,12 @@ def test_a_default_recipe_serves_where_none_is_typed():
     assert arguments[1].endswith("bssl_stage1.flags")
 
 
+def test_a_flagfile_that_is_no_text_is_named(tmp_path):
+    (tmp_path / "flags").write_bytes(b"\x80\x81")
+    with pytest.raises(ValueError, match=r"--flagfile=.*flags must name a file of text"):
+        common.with_recipe(["command", f"--flagfile={tmp_path / 'flags'}"], None)
+
+
 def test_a_recipe_named_in_a_flagfile_of_the_user_counts(tmp_path):
     file = tmp_path / "mine.flags"
     file.write_text("# mine\n--recipe=digits/moco\n--epochs=3\n")

@@ -6,6 +6,7 @@ import pytest
 
 from larq_ssl.experiments import contrast_flags
 from larq_ssl.queue import KeyQueue
+from tests.replicas import two_replicas
 
 
 @pytest.fixture
@@ -20,6 +21,12 @@ def test_what_fits_is_let_through(flags):
     contrast_flags.check_images(97)
     queue = KeyQueue(96, 2)
     queue.pointer.assign(64)
+    contrast_flags.check_queue(queue)
+
+
+def test_a_queue_of_several_replicas_is_let_through(flags):
+    with two_replicas().scope():
+        queue = KeyQueue(96, 2)
     contrast_flags.check_queue(queue)
 
 

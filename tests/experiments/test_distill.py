@@ -137,6 +137,11 @@ def test_targets_of_other_images_are_refused(commands, teacher, cached, tmp_path
     done = commands.run("distill", *command)
     assert done.code == 2
     assert "is not of these 1400 images" in done.err
+    for damage in (b"", b"\x93NUMPY", b"anything"):
+        (tmp_path / "run" / "targets.npy").write_bytes(damage)
+        done = commands.run("distill", *command)
+        assert done.code == 2
+        assert "targets.npy is damaged, it cannot be read (" in done.err
 
 
 def test_mistakes_are_one_sentence(commands, teacher):

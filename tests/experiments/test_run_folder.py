@@ -107,6 +107,13 @@ def test_damaged_flags_are_told(run, content, message):
         run.flags()
 
 
+@pytest.mark.parametrize("step", [None, "x", -1, 1.5])
+def test_damaged_progress_is_told(run, step):
+    run.progress_file.write_text(json.dumps({"step": step, "total_steps": 9}))
+    with pytest.raises(ValueError, match=r"progress\.json is damaged: its step is "):
+        run.saved_step()
+
+
 def test_an_operational_flag_may_change(run):
     start(run, {**FLAGS, "workdir": "elsewhere", "knn_every": "3"})
     assert run.flags() == FLAGS

@@ -56,6 +56,8 @@ def test_each_run_has_a_line_with_its_state(runs, capsys):
         ("progress.json", ""),
         ("progress.json", "[1]"),
         ("progress.json", '{"step": 3}'),
+        ("progress.json", '{"step": null, "total_steps": 9}'),
+        ("metrics.jsonl", "[" * 100_000),
     ],
 )
 def test_a_damaged_run_hides_no_other(runs, capsys, name, text):

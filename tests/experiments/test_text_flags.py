@@ -149,7 +149,7 @@ WRONG = {
         "out": (["--out={}/file"], r"--out=.*/file cannot be made: .*/file is a file"),
     },
     "grid": {
-        "train": (["--train=no_such"], r"--train must begin with a command .*'no_such'"),
+        "train": (['--train=moco "x'], r'--train=moco "x must be words as in a shell: No closing quotation'),
         "vary": (["--vary=lr"], r"--vary must be given once or twice|--vary must be a flag and its values"),
         "out": (["--out={}/file"], r"--out=.*/file cannot be made: .*/file is a file"),
     },

@@ -57,3 +57,58 @@ def _assert_close(expected: dict[str, np.ndarray], actual: dict[str, np.ndarray]
             tolerance = 5e-3 if "moving_variance" in name else 1e-4
             scale = max(1.0, float(np.max(np.abs(array.astype(np.float64)), initial=0.0)))
             np.testing.assert_allclose(actual[name], array, rtol=0, atol=tolerance * scale, err_msg=name)
+
+
+MIRRORED = """
+import runpy, sys
+sys.path.insert(0, {root!r})
+import tensorflow as tf
+
+(cpu,) = tf.config.list_physical_devices("CPU")
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+from larq_ssl import distribute
+from tests.replicas import two_replicas
+
+distribute.strategy = lambda name: two_replicas()
+sys.argv = {words!r}
+runpy.run_module("larq_ssl.experiments." + sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+TINY = (
+    *(*SHORT_FLOAT, "--stem=cifar", "--batch_size=16", "--image_size=16", "--epochs=1", "--steps_per_epoch=2"),
+    *("--strategy=mirrored", "--knn_every=0"),
+)
+MULTI_CROP = ("--hidden_dim=8", "--local_views=2")
+METHODS = {
+    "dino": (*MULTI_CROP, "--output_dim=12", "--bottleneck_dim=4"),
+    "swav": (*MULTI_CROP, "--embedding_dim=4", "--prototypes=6", "--queue_length=32"),
+    "moco_star": (*MULTI_CROP, "--embedding_dim=4", "--queue_size=32"),
+    "moco": ("--queue_size=32", "--batch_norm_groups=4"),
+    "simclr": (),
+    "byol": (),
+    "msbreg": (),
+    "infomin": ("--queue_size=32",),
+    "supervised": (),
+}
+
+
+def mirrored(commands, name, *words):
+    command = [name, *TINY, *METHODS[name], f"--workdir=mirrored/{name}", *words]
+    return commands.python(MIRRORED.format(root=str(pathlib.Path(__file__).parents[2]), words=command))
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "dino" else pytest.mark.slow) for name in METHODS]
+)
+def test_a_command_trains_on_two_devices(commands, name):
+    done = mirrored(commands, name, "--fresh")
+    assert done.code == 0, done.err
+    assert "; global batch 16 = 2 replicas of 8;" in done.out
+    assert RunFolder(commands.folder / "mirrored" / name).finished
+
+
+def test_groups_of_batch_norm_are_of_the_images_of_a_replica(commands):
+    done = mirrored(commands, "moco", "--batch_norm_groups=16", "--workdir=mirrored/groups")
+    assert done.code == 2
+    (line,) = [line for line in done.err.splitlines() if line.startswith("error: ")]
+    assert line == "error: --batch_norm_groups must divide 8, the images of one of 2 replicas, got 16."
+    assert not (commands.folder / "mirrored" / "groups").exists()

@@ -87,9 +87,11 @@ def test_sigterm_to_one_worker_stops_both_after_the_same_step(trial: Trial, whol
     trial.record("worker of two gets SIGTERM", lost, exit_code=SIGTERM_EXIT)
 
 
-def test_workers_that_do_not_belong_together(trial: Trial):
-    run = trial.run("unlike workers")
-    ends = _start(trial, run, own=_of(1, "--seed=5"))
+@pytest.mark.parametrize("flag", ["--seed=5", "--checkpoint_every=4"])
+def test_workers_that_do_not_belong_together(trial: Trial, flag: str):
+    """What is trained, and what they do together besides."""
+    run = trial.run(f"unlike workers {flag}")
+    ends = _start(trial, run, own=_of(1, flag))
     assert [done.code for done in ends] == [2, 2], [done.out for done in ends]
     for done in ends:
         assert _sentences(done) == [
