@@ -51,7 +51,9 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         if not 0 < self.scale_min <= self.scale_max:
-            raise ValueError(f"scale_min must be above 0 and at most scale_max, got {self.scale_min}, {self.scale_max}.")
+            raise ValueError(
+                f"scale_min must be above 0 and at most scale_max, got {self.scale_min}, {self.scale_max}."
+            )
 
 
 def training_batches(
@@ -67,8 +69,8 @@ def training_batches(
     An epoch is `size // batch_size` batches; in it every image appears at most once.
 
     # Returns
-        Dicts of `image` float32 `[b, H, W, 3]`, normalised, `id` int64 `[b]`, and `labels`, what the losses of the Model
-        Garden ask for.
+        Dicts of `image` float32 `[b, H, W, 3]`, normalised, `id` int64 `[b]`, and `labels`, what the losses of the
+        Model Garden ask for.
     # Raises
         ValueError: If there are fewer images than a batch has.
     """
@@ -89,13 +91,15 @@ def training_batches(
 
 def test_batches(images: DetectionImages, settings: DetectorSettings, batch_size: int) -> tf.data.Dataset:
     """All images once, in their order, as a detector is tested on them; the last batch may be smaller."""
-    # What is true is taken from the images themselves, all of it, and not from here; so both tasks can do with one parser.
+    # What is true is taken from the images themselves, and not from here: all tasks can do with one parser.
     parse = _parser(dataclasses.replace(settings, task="faster_rcnn"), Augmentation(flip=False)).parse_fn(False)
 
     def example(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, Any]:
         fields = _read(images, index, False)
         shape = tf.shape(fields["image"])
-        image, labels = parse({**fields, "source_id": tf.strings.as_string(index), "height": shape[0], "width": shape[1]})
+        image, labels = parse(
+            {**fields, "source_id": tf.strings.as_string(index), "height": shape[0], "width": shape[1]}
+        )
         return index, image, {name: labels[name] for name in ("image_info", "anchor_boxes")}
 
     indices = tf.data.Dataset.range(images.size)

@@ -1,7 +1,7 @@
 """Average precision as COCO defines it, by pycocotools.
 
-pycocotools is used itself, not the Model Garden's wrapper of it, which cuts the truth of an image off behind a fixed number
-of objects and gives nothing by class.
+pycocotools is used itself, not the Model Garden's wrapper of it, which cuts the truth of an image off behind a fixed
+number of objects and gives nothing by class.
 
 # References
     - https://cocodataset.org/#detection-eval
@@ -106,7 +106,7 @@ def _measured(truth: dict[str, Any], detections: list[dict[str, Any]], kind: str
 
 
 def _accumulated(truth: dict[str, Any], detections: list[dict[str, Any]], kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """pycocotools' precision `[thresholds, recalls, classes, sizes, counts]` and recall, -1 where there is no object."""
+    """Precision `[thresholds, recalls, classes, sizes, counts]` and recall, -1 where there is no object."""
     with contextlib.redirect_stdout(io.StringIO()):
         known = coco_tools("coco").COCO()
         known.dataset = truth

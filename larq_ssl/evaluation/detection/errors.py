@@ -1,8 +1,8 @@
 """What kind of errors a detector makes, by class and by size.
 
-Detections above a score are looked at, best first. Each is a *hit* (it overlaps an object of its class that was not found
-yet by half), a *duplicate* (that object was found), *confused* (it so overlaps an object of another class), *misplaced*
-(it overlaps one of its class by a tenth), or *background*. Objects are *found* or *missed*.
+Detections above a score are looked at, best first. Each is a *hit* (it overlaps an object of its class that was not
+found yet by half), a *duplicate* (that object was found), *confused* (it so overlaps an object of another class),
+*misplaced* (it overlaps one of its class by a tenth), or *background*. Objects are *found* or *missed*.
 
 # References
     - Diagnosing Error in Object Detectors (Hoiem et al., 2012), whose kinds these are
@@ -47,7 +47,7 @@ def errors(images: DetectionImages, found: Sequence[Detections], score: float = 
 
 
 def rates(table: Breakdown) -> dict[str, float]:
-    """Shares for `results.json`: `errors/<class or size>/<name>/missed` of the objects, and of each kind of the detections."""
+    """Shares, as `errors/<class or size>/<name>/missed` of the objects, and of each kind of the detections."""
     shares = {}
     for group, names in table.items():
         for name, counts in names.items():

@@ -3,7 +3,7 @@
 import pathlib
 
 from larq_ssl.evaluation.detection.coco_format import is_coco_folder, load_coco_folder
-from larq_ssl.evaluation.detection.tfds_images import load_tfds_images
+from larq_ssl.evaluation.detection.tfds_images import builders, load_tfds_images
 from larq_ssl.evaluation.detection.truth import DetectionImages
 from larq_ssl.evaluation.detection.voc_format import is_voc_folder, load_voc_folder
 
@@ -33,9 +33,18 @@ def load_images(dataset: str, split: str, data_dir: str | None = None, name: str
             return load_voc_folder(split, data_dir, name)
         if is_coco_folder(pathlib.Path(data_dir)):
             return load_coco_folder(split, data_dir, name)
+    check(dataset, data_dir)
+    return load_tfds_images(dataset, split, data_dir)
+
+
+def check(dataset: str, data_dir: str | None) -> None:
+    """Raises a `ValueError` if there are no such images, without reading any."""
+    if data_dir is not None and any(is_one(pathlib.Path(data_dir)) for is_one in (is_voc_folder, is_coco_folder)):
+        return
     if dataset == "folder":
         raise ValueError(
-            f"data_dir is {data_dir!r}: dataset 'folder' needs a folder in VOC format, which holds JPEGImages, Annotations "
-            "and ImageSets/Main, or in COCO's, which holds annotations/instances_*.json and the images."
+            f"data_dir is {data_dir!r}: dataset 'folder' needs a folder in VOC format, which holds JPEGImages, "
+            "Annotations and ImageSets/Main, or in COCO's, which holds annotations/instances_*.json and the images."
         )
-    return load_tfds_images(dataset, split, data_dir)
+    for split in SPLITS:
+        builders(dataset, split, data_dir)

@@ -6,8 +6,8 @@ import numpy as np
 def overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Intersection over union of each box with each other one.
 
-    In these coordinates, where a box ends behind its last pixel, it is what VOC's own code computes from pixels of which
-    the last is inside.
+    In these coordinates, where a box ends behind its last pixel, it is what VOC's own code computes from pixels of
+    which the last is inside.
 
     # Arguments
         boxes, others: `[n, 4]` and `[m, 4]`: top, left, bottom, right.

@@ -1,9 +1,9 @@
 """What is built of a detector, and the Model Garden's configuration of it.
 
 Differences from Detectron2, which the papers use: feature pyramid, region proposal network and heads have
-BatchNormalization behind their layers (SSLight's have none); the coarsest level of the pyramid is a convolution of stride
-2, not a max-pooling; images are scaled into one fixed size and cropped, instead of to a random shorter side; there is no
-C4 head.
+BatchNormalization behind their layers (SSLight's have none); the coarsest level of the pyramid is a convolution of
+stride 2, not a max-pooling; images are scaled into one fixed size and cropped, instead of to a random shorter side;
+there is no C4 head.
 """
 
 import dataclasses

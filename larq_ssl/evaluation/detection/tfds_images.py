@@ -1,7 +1,7 @@
 """VOC 2007 and 2012 and COCO 2017 from TensorFlow Datasets.
 
-VOC: trained on the trainval images of both years, tested on those of test of 2007, as all published tables are. COCO 2017
-has no outlines there: Mask R-CNN needs a folder in COCO format.
+VOC: trained on the trainval images of both years, tested on those of test of 2007, as all published tables are. COCO
+2017 has no outlines there: Mask R-CNN needs a folder in COCO format.
 """
 
 import io
@@ -28,6 +28,23 @@ _PARTS = {
 _Example = Callable[[int], Mapping[str, Any]]
 
 
+def builders(dataset: str, split: str, data_dir: str | None) -> list[tuple[Any, str]]:
+    """The prepared data sets and their splits that make up images to train or to test on.
+
+    # Arguments
+        dataset, split, data_dir: See `load_tfds_images`.
+    # Raises
+        ValueError: If one of them is not prepared.
+    """
+    found = []
+    for name, part in _PARTS[dataset][split]:
+        builder = tfds_source.find_builder(name, data_dir)
+        if part not in builder.info.splits:
+            raise ValueError(f"{name!r} has no split {part!r}: its splits are {list(builder.info.splits)}")
+        found.append((builder, part))
+    return found
+
+
 def load_tfds_images(dataset: str, split: str, data_dir: str | None) -> DetectionImages:
     """The images of prepared data sets, in the order of their file names.
 
@@ -42,10 +59,7 @@ def load_tfds_images(dataset: str, split: str, data_dir: str | None) -> Detectio
     examples: list[_Example] = []
     names: tuple[str, ...] = ()
     places = []
-    for name, part in _PARTS[dataset][split]:
-        builder = tfds_source.find_builder(name, data_dir)
-        if part not in builder.info.splits:
-            raise ValueError(f"{name!r} has no split {part!r}: its splits are {list(builder.info.splits)}")
+    for builder, part in builders(dataset, split, data_dir):
         names = tuple(builder.info.features["objects"].feature["label"].names)
         places += [(len(examples), index) for index in range(builder.info.splits[part].num_examples)]
         examples.append(tfds_source.examples(builder, part, "image"))

@@ -19,8 +19,8 @@ class Truth:
         height, width: Of the image, in pixels.
         boxes: Float32 `[objects, 4]`: top, left, bottom, right in pixels; an object of one pixel has a box of side 1.
         classes: Int64 `[objects]`, from 1 on.
-        ignored: Bool `[objects]`: who finds it gains nothing, who misses it loses nothing (VOC's difficult objects, COCO's
-            crowds).
+        ignored: Bool `[objects]`: who finds it gains nothing, who misses it loses nothing (VOC's difficult objects,
+            COCO's crowds).
         crowd: Bool `[objects]`: a box around many objects, which nothing is trained on.
         areas: Float32 `[objects]`, in pixels: of the outline where there is one, else of the box.
         outlines: For each object its segmentation as COCO writes it, polygons or run lengths; `None` without.
@@ -93,7 +93,9 @@ class DetectionImages:
     def fingerprint(self) -> str:
         """Changes when the images, their order, or what is in them does."""
         parts = [
-            part.tobytes() for t in self.truths for part in (t.boxes, t.classes, t.ignored, np.int64([t.height, t.width]))
+            part.tobytes()
+            for t in self.truths
+            for part in (t.boxes, t.classes, t.ignored, np.int64([t.height, t.width]))
         ]
         outlines = [repr(truth.outlines) for truth in self.truths if truth.outlines is not None]
         return fingerprint(self.name, self.split, "\n".join(self.class_names), repr(self.ids), *parts, *outlines)

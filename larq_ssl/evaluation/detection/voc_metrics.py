@@ -1,11 +1,12 @@
 """Average precision as PASCAL VOC defines it: the interpolation at eleven points of 2007, and the area since 2010.
 
-A detection, best first, is right if the object of its class that it overlaps most is overlapped by more than a threshold
-and was not found before; if that one is difficult, the detection does not count.
+A detection, best first, is right if the object of its class that it overlaps most is overlapped by more than a
+threshold and was not found before; if that one is difficult, the detection does not count.
 
 \\[ AP_{11} = \\frac{1}{11} \\sum_{r \\in \\{0, 0.1, \\ldots, 1\\}} \\max_{r' \\ge r} p(r') \\]
 
-The papers' AP, AP50 and AP75 on VOC07 are of this kind at overlaps of 0.5 to 0.95, 0.5 and 0.75, as Detectron2 computes them.
+The papers' AP, AP50 and AP75 on VOC07 are of this kind, at overlaps of 0.5 to 0.95, 0.5 and 0.75: so Detectron2
+computes them.
 
 # References
     - The PASCAL Visual Object Classes Challenge (IJCV 2010), development kit of 2007
