@@ -93,7 +93,7 @@ def _voc(example: Mapping[str, Any]) -> tuple[str, int | None, Truth]:
     boxes[:, :2] = np.maximum(np.round(boxes[:, :2]) - 1, 0)
     boxes[:, 2:] = np.round(boxes[:, 2:])
     objects = example["objects"]
-    found = truth(height, width, boxes, objects["label"] + 1, objects["is_difficult"])
+    found = truth(height, width, boxes, 1 + np.asarray(objects["label"], np.int64), objects["is_difficult"])
     return tfds_source.text(example["image/filename"]), None, found
 
 
@@ -103,7 +103,7 @@ def _coco(example: Mapping[str, Any]) -> tuple[str, int | None, Truth]:
     kept = np.all(boxes[:, 2:] > boxes[:, :2], axis=1)
     crowd = np.asarray(objects["is_crowd"], bool)[kept]
     areas = np.asarray(objects["area"], np.float32)[kept]
-    found = truth(height, width, boxes[kept], np.asarray(objects["label"])[kept] + 1, crowd, crowd, areas)
+    found = truth(height, width, boxes[kept], 1 + np.asarray(objects["label"], np.int64)[kept], crowd, crowd, areas)
     return tfds_source.text(example["image/filename"]), int(example["image/id"]), found
 
 
