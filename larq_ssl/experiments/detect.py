@@ -15,10 +15,11 @@ from absl import flags
 from larq_ssl import callbacks, distribute
 from larq_ssl.checkpoints import Checkpoints
 from larq_ssl.evaluation.detection import extra, images
+from larq_ssl.evaluation.detection.backbone import DetectionBackbone
 from larq_ssl.evaluation.detection.batches import training_batches
 from larq_ssl.evaluation.detection.detector import Detector
 from larq_ssl.evaluation.detection.truth import DetectionImages
-from larq_ssl.experiments import common, detect_flags, detect_results, endings
+from larq_ssl.experiments import common, detect_export, detect_flags, detect_results, endings
 from larq_ssl.experiments.resuming import restore
 from larq_ssl.experiments.run_folder import RunFolder
 from larq_ssl.models import Encoder, build, copy_weights
@@ -52,6 +53,11 @@ def _taken_over(source: Encoder, encoder: Encoder) -> str:
     if source.spec.classes is None:
         return str(copy_weights(source, encoder))
     raise ValueError(f"{source.spec.name} ends in a classifier of its own: give an encoder without one.")
+
+
+def refuse_no_backbone(source: Encoder) -> None:
+    """Raises a `ValueError` if an encoder cannot be a backbone, before images are read."""
+    DetectionBackbone(source, FLAGS.min_level, FLAGS.freeze_stages, FLAGS.batch_norm)
 
 
 def compiled(encoder: Encoder, classes: int) -> Detector:
@@ -122,6 +128,15 @@ def load(source: Encoder) -> tuple[DetectionImages, DetectionImages]:
     return train.to_train_on(), test
 
 
+def show_earlier(run: RunFolder) -> int:
+    """Tells the result of a finished run, and exports its backbone if that is asked for; returns the exit code."""
+    common.say(f"{run.path}: finished earlier (--fresh begins anew).")
+    detect_results.show(run)
+    if FLAGS.export_backbone:
+        detect_export.write(run, images.load_images(FLAGS.dataset, "test", FLAGS.data_dir))
+    return 0
+
+
 def main() -> int:
     text, stop_at = common.flags_as_text(), endings.deadline()
     with contextlib.ExitStack() as stack:
@@ -129,12 +144,14 @@ def main() -> int:
             folder, beside = detect_flags.source()
             run = detect_flags.run_folder(beside)
             detect_flags.learning_rate(), detect_flags.augmentation(), detect_flags.settings(1)
-            images.check(FLAGS.dataset, FLAGS.data_dir)
+            if FLAGS.export_backbone:
+                detect_export.refuse(folder)
             stack.enter_context(run.open(text, detect_flags.identity(FLAGS), FLAGS.fresh))
             if run.finished and not FLAGS.fresh:
-                common.say(f"{run.path}: finished earlier (--fresh begins anew).")
-                return detect_results.show(run)
+                return show_earlier(run)
+            images.check(FLAGS.dataset, FLAGS.data_dir)
             source = load_encoder(folder)
+            refuse_no_backbone(source)
             extra.require()
             train, test = load(source)
             tf.keras.utils.set_random_seed(FLAGS.seed)
@@ -157,7 +174,13 @@ def main() -> int:
         try:
             with endings.told():
                 code = fit(run, detector, checkpoints, batches, stop_at)
-                return code or detect_results.measure(run, detector, train, test, started)
+                if code:
+                    return code
+                detect_results.measure(run, detector, train, test, started)
+            with common.user_errors():
+                if FLAGS.export_backbone:
+                    detect_export.write(run, test)
+            return 0
         except endings.ERRORS as error:
             kept = f" The last checkpoint in {run.checkpoints} is kept." if checkpoints.steps() else ""
             return common.fail(f"{error}{kept}", endings.exit_code(error))

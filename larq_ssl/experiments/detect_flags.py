@@ -18,7 +18,7 @@ from larq_ssl.experiments.run_folder import RunFolder
 FLAGS = flags.FLAGS
 
 OPERATIONAL = frozenset(
-    "checkpoint_every data_dir encoder_dir fresh max_hours pictures recipe run strategy workdir".split()
+    "checkpoint_every data_dir encoder_dir export_backbone fresh max_hours pictures recipe run strategy workdir".split()
 )
 """Flags that may change between two starts of the same run; all others decide what is trained and measured."""
 
@@ -85,6 +85,9 @@ flags.DEFINE_bool("fresh", False, "Move an earlier run in --workdir aside and be
 flags.DEFINE_integer("checkpoint_every", CHECKPOINT_EVERY, "Updates between two checkpoints.", 1)
 flags.DEFINE_float(
     "max_hours", None, f"Stop after so many hours, saved, with exit code {TIME_EXIT}; the same command goes on.", 0
+)
+flags.DEFINE_bool(
+    "export_backbone", False, "Also write the binary backbone, as trained, as an audited file of Larq Compute Engine."
 )
 flags.DEFINE_integer("pictures", 8, "Test images that are drawn, with the truth beside what was found; 0 for none.", 0)
 

@@ -21,7 +21,7 @@ SCORE = 0.5
 _HEADLINES = ("ap", "ap50", "ap75", "mask/ap", "mask/ap50", "voc07/ap50")
 
 
-def measure(run: RunFolder, detector: Detector, train: DetectionImages, test: DetectionImages, started: str) -> int:
+def measure(run: RunFolder, detector: Detector, train: DetectionImages, test: DetectionImages, started: str) -> None:
     """Looks for everything in the test images and writes down how well that went; last of all `results.json`.
 
     # Arguments
@@ -58,17 +58,16 @@ def measure(run: RunFolder, detector: Detector, train: DetectionImages, test: De
     }
     of_test = {f"test/{key}": value for key, value in metrics.items()}
     write_results(run.path, named("detection", FLAGS.task, test.name, of_test), settings)
-    return show(run)
+    show(run)
 
 
-def show(run: RunFolder) -> int:
-    """Tells the main numbers of a run that is finished; returns the exit code."""
+def show(run: RunFolder) -> None:
+    """Tells the main numbers of a run that is finished."""
     metrics = read_results(run.path).metrics
     for name, value in metrics.items():
         if name.split("/test/", 1)[-1] in _HEADLINES:
             common.say(f"{name}: {value:.4f}")
     common.say(f"{run.path}: {len(metrics)} numbers in results.json; detections.png, errors.png.")
-    return 0
 
 
 def _draw(run: RunFolder, test: DetectionImages, detections: list[found.Detections], table: errors.Breakdown) -> None:
