@@ -125,7 +125,10 @@ def load(source: Encoder) -> tuple[DetectionImages, DetectionImages]:
             f"--task=mask_rcnn needs an outline of each object, which those of {name} have not: give a folder in "
             "COCO's format with segmentations, or another --task."
         )
-    return train.to_train_on(), test
+    train = train.to_train_on()
+    if FLAGS.batch_size > train.size:
+        raise ValueError(f"--batch_size={FLAGS.batch_size} must be at most {train.size}, the images to train on.")
+    return train, test
 
 
 def show_earlier(run: RunFolder) -> int:

@@ -44,14 +44,14 @@ def write(run: RunFolder, test: DetectionImages) -> None:
     audit = write_maps(folder, load_encoder(run.encoder("student")), images, names)["audit"]
     worst = max(max(errors.values()) for errors in audit["equal_inputs"].values())
     common.say(
-        f"{folder}: {audit['packed_layers']} of {audit['binary_layers']} binary layers are packed, {audit['file_bytes']:,} "
-        f"bytes; on equal inputs no layer differs from Keras by more than {worst:.2g}."
+        f"{folder}: {audit['packed_layers']} of {audit['binary_layers']} binary layers are packed, "
+        f"{audit['file_bytes']:,} bytes; on equal inputs no layer differs from Keras by more than {worst:.2g}."
     )
 
 
 def _fitted(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     """An image scaled as a detector sees it, and padded to the right and below."""
-    scale = min(FLAGS.height / pixels.shape[0], FLAGS.width / pixels.shape[1])
+    scale = min(FLAGS.image_height / pixels.shape[0], FLAGS.image_width / pixels.shape[1])
     size = round(pixels.shape[1] * scale), round(pixels.shape[0] * scale)
     canvas = Image.new("RGB", (width, height), _MEAN)
     canvas.paste(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR), (0, 0))

@@ -44,8 +44,8 @@ flags.DEFINE_string(
     "workdir", None, "Folder of the detector and its results; by default beside the other probes of the encoder."
 )
 flags.DEFINE_string("recipe", None, "Flagfile <dataset>/<name> of larq_ssl; flags that are typed win over it.")
-flags.DEFINE_integer("height", 800, "Of what images are scaled into, in pixels.", 32)
-flags.DEFINE_integer("width", 1344, "Of what images are scaled into, in pixels.", 32)
+flags.DEFINE_integer("image_height", 800, "Of what images are scaled into, in pixels.", 32)
+flags.DEFINE_integer("image_width", 1344, "Of what images are scaled into, in pixels.", 32)
 flags.DEFINE_integer("min_level", 2, "Finest level of the feature pyramid, as a power of two of its stride.", 2, 5)
 flags.DEFINE_integer("max_level", 6, "Coarsest level of the feature pyramid.", 3, 7)
 flags.DEFINE_float("anchor_size", 8.0, "Side of the anchors in strides of their level.", 0.1)
@@ -146,11 +146,13 @@ def settings(classes: int) -> DetectorSettings:
         ValueError: If the sizes do not go together.
     """
     names = (
-        *("task", "height", "width", "min_level", "max_level", "anchor_size", "anchor_scales", "filters"),
+        *("task", "min_level", "max_level", "anchor_size", "anchor_scales", "filters"),
         *("head_convs", "head_dense", "head_units", "proposals", "samples", "anchor_samples"),
     )
     synchronized = FLAGS.sync_batch_norm and FLAGS.strategy != "single"
-    return DetectorSettings(**{name: FLAGS[name].value for name in names}, classes=classes, synchronized=synchronized)
+    chosen = {name: FLAGS[name].value for name in names}
+    size = {"height": FLAGS.image_height, "width": FLAGS.image_width}
+    return DetectorSettings(**chosen, **size, classes=classes, synchronized=synchronized)
 
 
 def augmentation() -> Augmentation:

@@ -47,7 +47,7 @@ def measure(run: RunFolder, detector: Detector, train: DetectionImages, test: De
         save_encoder(detector.encoder, run.encoder("student"))
     settings = {
         "encoder_hash": started,
-        "image_size": [FLAGS.height, FLAGS.width],
+        "image_size": [FLAGS.image_height, FLAGS.image_width],
         "seed": FLAGS.seed,
         "init": FLAGS.init,
         "steps": FLAGS.steps,

@@ -1,6 +1,8 @@
 """The command of detection: what it refuses, that it goes on where it was killed, and what it leaves behind."""
 
+import importlib.util
 import json
+import shutil
 import signal
 
 import numpy as np
@@ -31,8 +33,12 @@ TINY = (
 def places(commands, tmp_path_factory):
     """A binary encoder, one for small images, and images in both formats."""
     folder = tmp_path_factory.mktemp("detect")
-    for name, stem in (("encoder", "imagenet"), ("cifar", "cifar")):
-        save_encoder(models.build("reactnet_short", None, "full", stem, 0.125), folder / name)
+    for name, mode, stem in (
+        ("encoder", "full", "imagenet"),
+        ("cifar", "full", "cifar"),
+        ("float", "none", "imagenet"),
+    ):
+        save_encoder(models.build("reactnet_short", None, mode, stem, 0.125), folder / name)
     scenes.voc_folder(folder / "voc")
     scenes.coco_folder(folder / "coco")
     return folder
@@ -74,6 +80,7 @@ runpy.run_module("larq_ssl.experiments.detect", run_name="__main__", alter_sys=T
         (("--scale_min=1.5",), "scale_min must be above 0 and at most scale_max, got 1.5, 1.0"),
         (("--max_level=6",), "The coarsest level has a stride of 64 pixels, and images of 48 x 64 are smaller"),
         (("--dataset=coco", "--data_dir=nowhere"), "dataset 'coco/2017' is not prepared in 'nowhere'"),
+        (("--encoder_dir={}/float", "--export_backbone"), "--export_backbone: The reactnet_short is a float network"),
         (("--encoder_dir={}/cifar",), "reactnet_short has none at stride16 because of stem='cifar'"),
     ],
 )
@@ -87,11 +94,22 @@ def test_what_does_not_go_together_is_told_in_a_sentence(commands, places, words
     assert not (places / "probes").exists()
 
 
-def test_masks_need_outlines(commands, places):
+def test_images_that_do_not_fit_are_told(commands, places):
     pytest.importorskip("official", reason="needs the extra detection")
     done = detect(commands, places, "--task=mask_rcnn")
     assert done.code == 2
     assert "--task=mask_rcnn needs an outline of each object, which those of folder have not" in done.err
+    done = detect(commands, places, "--batch_size=8")
+    assert done.code == 2
+    assert "--batch_size=8 must be at most 7, the images to train on" in done.err
+    images = json.loads((places / "coco" / "annotations" / "instances_val2017.json").read_text())
+    others = places / "others"
+    shutil.copytree(places / "coco", others)
+    categories = [{"id": 3, "name": "box"}, {"id": 7, "name": "ball"}]
+    (others / "annotations" / "instances_val2017.json").write_text(json.dumps({**images, "categories": categories}))
+    done = detect(commands, places, f"--data_dir={others}")
+    assert done.code == 2
+    assert "The classes to train on and to test on differ: ('box', 'disc'), ('box', 'ball')" in done.err
 
 
 @pytest.mark.slow
@@ -122,8 +140,12 @@ def test_a_killed_run_goes_on_and_ends_with_its_results(commands, places):
     moved = {name for name in before if not np.array_equal(before[name], after[name])}
     assert moved
     assert not [name for name in moved if name.startswith(("stem", "stage1"))]
+    words = (*words, "--export_backbone") if importlib.util.find_spec("larq_compute_engine") else words
     again = detect(commands, places, *words)
-    assert (again.code, "finished earlier" in again.out) == (0, True)
+    assert (again.code, "finished earlier" in again.out) == (0, True), again.err
+    if "--export_backbone" in words:
+        audit = json.loads((run.path / "backbone" / "export.json").read_text())["audit"]
+        assert audit["packed_layers"] == audit["binary_layers"] > 5
     assert (
         f"detection/faster_rcnn/shapes/test/ap50: {results['metrics']['detection/faster_rcnn/shapes/test/ap50']:.4f}"
         in (again.out)
