@@ -1,5 +1,7 @@
 """The binary backbone of a detector that is trained, as a file of Larq Compute Engine."""
 
+import os
+
 import numpy as np
 from absl import flags
 from PIL import Image
@@ -20,7 +22,7 @@ _STRIDE = 32
 _MEAN = (124, 116, 104)
 
 
-def refuse(folder: str) -> None:
+def refuse(folder: str | os.PathLike[str]) -> None:
     """Raises a `ValueError` if the encoder of a folder cannot be packed, or Larq Compute Engine is not there."""
     reason = export.refusal(read_spec(folder))
     if reason is not None:

@@ -133,7 +133,7 @@ def write_maps(
     # Raises
         ValueError: If the encoder cannot be packed or the file does not pass its audit; then nothing is written.
     """
-    made = maps_file(encoder, *images.shape[1:3], names)
+    made = maps_file(encoder, images.shape[1], images.shape[2], names)
     found = audit_maps(made, images)
     wrong = problems_of_maps(found)
     if wrong:

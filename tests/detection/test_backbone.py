@@ -14,7 +14,7 @@ from tests.experiments.commands import add_short_networks
 add_short_networks()
 
 
-def encoder(name="reactnet_short", binarization="full", **arguments):
+def encoder(name="reactnet_stages", binarization="full", **arguments):
     return models.build(name, None, binarization, width=0.125, **arguments)
 
 
@@ -25,7 +25,7 @@ def pixels(height=64, width=96, batch=2, seed=0):
 @pytest.mark.parametrize(
     ("name", "binarization"),
     [
-        *(("reactnet_short", mode) for mode in ("none", "activations", "full")),
+        *(("reactnet_stages", mode) for mode in ("none", "activations", "full")),
         *(pytest.param(name, "none", marks=pytest.mark.slow) for name in ("mobilenet_v2", "resnet_50", "reactnet_a")),
     ],
 )
@@ -133,8 +133,8 @@ def test_a_network_that_turns_its_images_gives_upright_maps():
         (
             lambda: encoder(stem="cifar"),
             {},
-            "A detector needs feature maps at strides 4, 8, 16 and 32, and reactnet_short has none at stride16 because "
-            "of stem='cifar'",
+            "A detector needs feature maps at strides 4, 8, 16 and 32, and reactnet_stages has none at stride16 "
+            "because of stem='cifar'",
         ),
         (encoder, {"min_level": 6}, r"min_level must be one of \[2, 3, 4, 5\], got 6"),
         (encoder, {"freeze_stages": 5}, "freeze_stages must be 0 to 4, got 5"),

@@ -123,7 +123,7 @@ def test_every_variable_of_the_backbone_learns_and_frozen_stages_stay(data):
     from larq_ssl.evaluation.detection.found import find
 
     train, test = data
-    encoder = models.build("reactnet_short", None, "full", width=0.125)
+    encoder = models.build("reactnet_stages", None, "full", width=0.125)
     detector = Detector(encoder, settings(), freeze_stages=1)
     detector.compile(build_optimizer("sgd", 0.01, 1e-4))
     before = {name: weight.numpy() for name, weight in named_weights(encoder).items()}
@@ -135,7 +135,7 @@ def test_every_variable_of_the_backbone_learns_and_frozen_stages_stay(data):
     frozen = {id(variable) for variable in detector.backbone.frozen_variables}
     trained = {id(variable) for variable in detector.backbone.trained_variables}
     assert len(frozen) > 10
-    assert len(trained) > 40
+    assert len(trained) > 20
     for name, weight in named_weights(encoder).items():
         moved = weight.numpy().tobytes() != before[name].tobytes()
         assert moved != (id(weight) in frozen), name

@@ -17,7 +17,7 @@ NAMES = ("stride8", "stride16", "stride32")
 
 @pytest.fixture(scope="module")
 def encoder():
-    encoder = models.build("reactnet_short", None, "full", width=0.25)
+    encoder = models.build("reactnet_stages", None, "full", width=0.25)
     draw = np.random.default_rng(0)
     for layer in encoder.layers:
         if "moving_variance" in [weight.name.split("/")[-1].split(":")[0] for weight in layer.weights]:
@@ -35,11 +35,11 @@ def images():
 def test_all_binary_layers_are_packed_and_compute_what_keras_computes(encoder, images, tmp_path):
     record = maps.write_maps(tmp_path / "backbone", encoder, images, NAMES)
     audit = record["audit"]
-    assert audit["packed_layers"] == audit["binary_layers"] == len(encoder.binary_layers) > 5
+    assert audit["packed_layers"] == audit["binary_layers"] == len(encoder.binary_layers) == 4
     assert audit["not_packed"] == []
     for errors in audit["equal_inputs"].values():
         assert set(NAMES) < set(errors)
-        assert len(errors) > len(NAMES) + 5
+        assert len(errors) == len(NAMES) + 4
         assert max(errors.values()) <= maps.TOLERANCE
     assert (tmp_path / "backbone" / "backbone.tflite").stat().st_size == audit["file_bytes"]
     assert json.loads((tmp_path / "backbone" / "export.json").read_text()) == record
@@ -48,7 +48,7 @@ def test_all_binary_layers_are_packed_and_compute_what_keras_computes(encoder, i
 def test_an_audit_that_fails_is_told(encoder, images):
     """Another network's file: its kernels are not those of this one; a map that is off."""
     made = maps.maps_file(encoder, 64, 96, NAMES)
-    other = models.build("reactnet_short", None, "full", width=0.25)
+    other = models.build("reactnet_stages", None, "full", width=0.25)
     wrong = maps.audit_maps(
         maps.MapsFile(maps.maps_file(other, 64, 96, NAMES).content, made.product, NAMES, 64, 96), images
     )
@@ -60,6 +60,6 @@ def test_an_audit_that_fails_is_told(encoder, images):
 
 def test_what_cannot_be_packed_is_refused(encoder):
     with pytest.raises(ValueError, match="is a float network: neither its kernels nor their inputs are binary"):
-        maps.maps_file(models.build("reactnet_short", None, "none", width=0.125), 64, 64, NAMES)
+        maps.maps_file(models.build("reactnet_stages", None, "none", width=0.125), 64, 64, NAMES)
     with pytest.raises(ValueError, match="Sides of the images must be multiples of 32, got 60 x 64"):
         maps.maps_file(encoder, 60, 64, NAMES)

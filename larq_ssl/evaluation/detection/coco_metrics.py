@@ -27,7 +27,7 @@ def truth_json(images: DetectionImages, masks: bool = False) -> dict[str, Any]:
     """What is true of images, as an annotation file of COCO; what is to be ignored is a crowd there."""
     annotations: list[dict[str, Any]] = []
     for number, truth in zip(images.ids, images.truths, strict=True):
-        runs = truth.runs() if masks else [None] * len(truth.classes)
+        runs: Sequence[Any] = truth.runs() if masks else [None] * len(truth.classes)
         for box, kind, ignored, area, run in zip(
             truth.boxes.tolist(), truth.classes, truth.ignored, truth.areas, runs, strict=True
         ):
@@ -54,7 +54,7 @@ def detections_json(images: DetectionImages, found: Sequence[Detections]) -> lis
     """Detections as a results file of COCO."""
     entries: list[dict[str, Any]] = []
     for number, one in zip(images.ids, found, strict=True):
-        runs = one.runs if one.runs is not None else [None] * len(one.classes)
+        runs: Sequence[Any] = one.runs if one.runs is not None else [None] * len(one.classes)
         for box, kind, score, run in zip(one.boxes.tolist(), one.classes, one.scores, runs, strict=True):
             entry = {
                 "image_id": number,

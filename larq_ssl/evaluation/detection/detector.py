@@ -11,10 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from larq_ssl.evaluation.detection.backbone import DetectionBackbone
-from larq_ssl.evaluation.detection.batches import Batch
 from larq_ssl.evaluation.detection.extra import tf_models
 from larq_ssl.evaluation.detection.settings import DetectorSettings, task_config
-from larq_ssl.methods.base import SelfSupervisedModel
+from larq_ssl.methods.base import Batch, SelfSupervisedModel
 from larq_ssl.models import Encoder
 from larq_ssl.roles import Role, variable_roles
 

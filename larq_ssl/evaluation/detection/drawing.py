@@ -82,7 +82,8 @@ def _bars(axis: Axes, names: Sequence[str], parts: dict[str, np.ndarray], title:
         axis.barh(names, values, left=begin, color=colour, label=kind)
         begin = begin + values
     axis.set_title(title, fontsize=9)
-    axis.legend(fontsize=7)
+    # Below: bars may be anywhere.
+    axis.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=len(parts), frameon=False)
 
 
 def _objects(

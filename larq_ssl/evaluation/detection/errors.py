@@ -77,11 +77,14 @@ def _count(table: Breakdown, names: tuple[str, ...], truth: Truth, one: Detectio
         judged, place = _judge(row, int(kind), truth, taken)
         if judged is None:
             continue
-        area = truth.areas[place] if place is not None else float(np.prod(box[2:] - box[:2]))
+        area = float(truth.areas[place] if place is not None else np.prod(box[2:] - box[:2]))
         for counts in (table["class"][names[int(kind) - 1]], table["size"][_size(area)]):
             counts[judged] += 1
     for place in np.flatnonzero(~truth.ignored):
-        for counts in (table["class"][names[truth.classes[place] - 1]], table["size"][_size(truth.areas[place])]):
+        for counts in (
+            table["class"][names[truth.classes[place] - 1]],
+            table["size"][_size(float(truth.areas[place]))],
+        ):
             counts["objects"] += 1
             counts["missed"] += int(not taken[place])
 

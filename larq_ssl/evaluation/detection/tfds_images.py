@@ -16,7 +16,7 @@ from larq_ssl.data import tfds_source
 from larq_ssl.data.decode import decode
 from larq_ssl.evaluation.detection.truth import DetectionImages, Truth, truth
 
-_PARTS = {
+_PARTS: dict[str, dict[str, tuple[tuple[str, str], ...]]] = {
     "voc": {
         "train": (("voc/2007", "train"), ("voc/2007", "validation"), ("voc/2012", "train"), ("voc/2012", "validation")),
         "test": (("voc/2007", "test"),),
@@ -55,7 +55,7 @@ def load_tfds_images(dataset: str, split: str, data_dir: str | None) -> Detectio
     # Raises
         ValueError: If one of them is not prepared.
     """
-    read = {"voc": _voc, "coco": _coco}[dataset]
+    read = _READERS[dataset]
     examples: list[_Example] = []
     names: tuple[str, ...] = ()
     places = []
@@ -105,6 +105,9 @@ def _coco(example: Mapping[str, Any]) -> tuple[str, int | None, Truth]:
     areas = np.asarray(objects["area"], np.float32)[kept]
     found = truth(height, width, boxes[kept], 1 + np.asarray(objects["label"], np.int64)[kept], crowd, crowd, areas)
     return tfds_source.text(example["image/filename"]), int(example["image/id"]), found
+
+
+_READERS: dict[str, Callable[[Mapping[str, Any]], tuple[str, int | None, Truth]]] = {"voc": _voc, "coco": _coco}
 
 
 def _pixels(example: Mapping[str, Any]) -> tuple[int, int, np.ndarray]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from larq_ssl.data.datasets import fingerprint
 from larq_ssl.data.decode import decode
@@ -95,7 +96,7 @@ class DetectionImages:
         parts = [
             part.tobytes()
             for t in self.truths
-            for part in (t.boxes, t.classes, t.ignored, np.int64([t.height, t.width]))
+            for part in (t.boxes, t.classes, t.ignored, np.array([t.height, t.width], np.int64))
         ]
         outlines = [repr(truth.outlines) for truth in self.truths if truth.outlines is not None]
         return fingerprint(self.name, self.split, "\n".join(self.class_names), repr(self.ids), *parts, *outlines)
@@ -141,14 +142,14 @@ class DetectionImages:
 def truth(
     height: int,
     width: int,
-    boxes: Sequence[Sequence[float]],
-    classes: Sequence[int],
-    ignored: Sequence[bool],
-    crowd: Sequence[bool] | None = None,
-    areas: Sequence[float] | None = None,
+    boxes: npt.ArrayLike,
+    classes: npt.ArrayLike,
+    ignored: npt.ArrayLike,
+    crowd: npt.ArrayLike | None = None,
+    areas: npt.ArrayLike | None = None,
     outlines: Sequence[Any] | None = None,
 ) -> Truth:
-    """A `Truth` of lists; without `areas`, those of the boxes, and without `crowd`, no crowds."""
+    """A `Truth` of lists or arrays; without `areas`, those of the boxes, and without `crowd`, no crowds."""
     box_array = np.array(boxes, np.float32).reshape(-1, 4)
     sides = box_array[:, 2:] - box_array[:, :2]
     return Truth(
@@ -157,7 +158,7 @@ def truth(
         box_array,
         np.array(classes, np.int64),
         np.array(ignored, bool),
-        np.zeros(len(classes), bool) if crowd is None else np.array(crowd, bool),
+        np.zeros(len(box_array), bool) if crowd is None else np.array(crowd, bool),
         sides.prod(axis=1) if areas is None else np.array(areas, np.float32),
         None if outlines is None else tuple(outlines),
     )
