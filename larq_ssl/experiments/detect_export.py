@@ -26,7 +26,7 @@ def refuse(folder: str | os.PathLike[str]) -> None:
     """Raises a `ValueError` if the encoder of a folder cannot be packed, or Larq Compute Engine is not there."""
     reason = export.refusal(read_spec(folder))
     if reason is not None:
-        raise ValueError(f"--export_backbone: {reason}")
+        raise ValueError(f"--export_backbone has nothing to pack: {reason}")
     export.compute_engine()
 
 

@@ -52,7 +52,7 @@ def maps_file(encoder: Encoder, height: int, width: int, names: Sequence[str]) -
     """
     reason = refusal(encoder.spec)
     if reason is not None:
-        raise ValueError(reason)
+        raise ValueError(f"The backbone cannot be packed: {reason}")
     if height % 32 or width % 32:
         raise ValueError(f"Sides of the images must be multiples of 32, got {height} x {width}.")
     reference = in_float32(encoder, None)
@@ -137,7 +137,7 @@ def write_maps(
     found = audit_maps(made, images)
     wrong = problems_of_maps(found)
     if wrong:
-        raise ValueError(" ".join(wrong))
+        raise ValueError(f"The packed backbone is not written: {' '.join(wrong)}")
     record = {"maps": list(names), "height": made.height, "width": made.width, "audit": found}
     with whole_folder(folder) as unfinished:
         write_whole(pathlib.Path(unfinished) / MODEL_FILE, made.content)

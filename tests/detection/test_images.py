@@ -187,6 +187,17 @@ def test_mistakes_are_named(tmp_path):
         empty.to_train_on()
 
 
+def test_a_data_set_that_lacks_a_split(monkeypatch):
+    from types import SimpleNamespace
+
+    from larq_ssl.data import tfds_source
+
+    lacking = SimpleNamespace(info=SimpleNamespace(splits={"test": None}))
+    monkeypatch.setattr(tfds_source, "find_builder", lambda name, data_dir: lacking)
+    with pytest.raises(ValueError, match="'coco/2017' has no split 'train': its splits are"):
+        images.check("coco", None)
+
+
 def test_a_truth_of_lists():
     one = truth(4, 5, [], [], [])
     assert (one.boxes.shape, one.classes.shape, one.areas.shape) == ((0, 4), (0,), (0,))

@@ -16,8 +16,8 @@ from tests.detection import scenes
 
 TINY = (
     *(
-        "--height=48",
-        "--width=64",
+        "--image_height=48",
+        "--image_width=64",
         "--min_level=3",
         "--max_level=5",
         "--anchor_size=2",
@@ -80,7 +80,10 @@ runpy.run_module("larq_ssl.experiments.detect", run_name="__main__", alter_sys=T
         (("--scale_min=1.5",), "scale_min must be above 0 and at most scale_max, got 1.5, 1.0"),
         (("--max_level=6",), "The coarsest level has a stride of 64 pixels, and images of 48 x 64 are smaller"),
         (("--dataset=coco", "--data_dir=nowhere"), "dataset 'coco/2017' is not prepared in 'nowhere'"),
-        (("--encoder_dir={}/float", "--export_backbone"), "--export_backbone: The reactnet_stages is a float network"),
+        (
+            ("--encoder_dir={}/float", "--export_backbone"),
+            "--export_backbone has nothing to pack: The reactnet_stages is a float network",
+        ),
         (("--encoder_dir={}/cifar",), "reactnet_stages has none at stride16 because of stem='cifar'"),
     ],
 )

@@ -58,8 +58,15 @@ def test_an_audit_that_fails_is_told(encoder, images):
     assert maps.problems_of_maps(off) == ["With the default kernels stride8 differs from Keras by 0.5 on equal inputs."]
 
 
+def test_nothing_is_written_of_a_file_that_fails(encoder, images, tmp_path, monkeypatch):
+    monkeypatch.setattr(maps, "TOLERANCE", -1.0)
+    with pytest.raises(ValueError, match="The packed backbone is not written: With the default kernels before stage1"):
+        maps.write_maps(tmp_path / "backbone", encoder, images, NAMES)
+    assert not (tmp_path / "backbone").exists()
+
+
 def test_what_cannot_be_packed_is_refused(encoder):
-    with pytest.raises(ValueError, match="is a float network: neither its kernels nor their inputs are binary"):
+    with pytest.raises(ValueError, match="The backbone cannot be packed: The reactnet_stages is a float network"):
         maps.maps_file(models.build("reactnet_stages", None, "none", width=0.125), 64, 64, NAMES)
     with pytest.raises(ValueError, match="Sides of the images must be multiples of 32, got 60 x 64"):
         maps.maps_file(encoder, 60, 64, NAMES)
