@@ -12,7 +12,7 @@ export TF_CPP_MIN_LOG_LEVEL
 # One worker per core, but no more than four: each holds its own TensorFlow.
 PYTEST := $(PYTHON_IN_VENV) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help venv demo edge-demo notebook table test test-slow test-faults test-recipes lint format lock clean
+.PHONY: help venv detection demo edge-demo notebook table test test-slow test-faults test-recipes lint format lock clean
 
 help: ## this list (the default)
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -21,6 +21,9 @@ venv: $(STAMP) ## .venv, made from requirements.lock (with PYTHON=..., from that
 
 $(STAMP): requirements.lock setup.cfg
 	@sh scripts/make_venv.sh
+
+detection: ## also what the command `detect` needs, from requirements-detection.lock
+	@LOCK=requirements-detection.lock sh scripts/make_venv.sh
 
 demo: $(STAMP) ## the main job on the bundled digits: teacher, BSSL stages 1 and 2, probes, table
 	$(PYTHON_IN_VENV) -m larq_ssl.experiments.study --recipes=digits --out=runs/demo $(ARGS)
@@ -61,10 +64,11 @@ format: $(STAMP) ## formats and mends what ruff can mend
 	$(PYTHON_IN_VENV) -m ruff format $(SOURCES)
 	$(PYTHON_IN_VENV) -m ruff check --fix $(SOURCES)
 
-lock: ## requirements.lock anew (needs uv; LOCK_ARGS=--upgrade moves every version)
-	uv pip compile --quiet --universal --python-version 3.10 --extra export --extra test $(LOCK_ARGS) \
-		--override scripts/overrides.txt \
-		--custom-compile-command "make lock" setup.cfg -o requirements.lock
+COMPILE := uv pip compile --quiet --universal --python-version 3.10 --extra export --extra test \
+	--override scripts/overrides.txt --custom-compile-command "make lock"
+lock: ## both locks anew (needs uv; LOCK_ARGS=--upgrade moves every version); the second holds the first
+	$(COMPILE) $(LOCK_ARGS) setup.cfg -o requirements.lock
+	$(COMPILE) $(LOCK_ARGS) --extra detection --constraint requirements.lock setup.cfg -o requirements-detection.lock
 
 clean: ## removes .venv, caches and builds; never runs/
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build dist larq_ssl.egg-info

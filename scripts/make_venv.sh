@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes .venv out of requirements.lock, with the package itself installed editable.
+# Makes .venv out of requirements.lock (with LOCK=..., of another one), with the package itself installed editable.
 # A .venv without the stamp is a half-made one (the stamp is written last) and is made anew;
 # with it, the packages are brought up to date in place.
 set -eu
@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 
 venv=.venv
 stamp=$venv/.complete
+lock=${LOCK:-requirements.lock}
 candidates=${PYTHON:-python3.11 python3.10 python3 python}
 version_check='import sys
 fits = (3, 10) <= sys.version_info[:2] < (3, 12) and sys.maxsize > 2**32 and sys.implementation.name == "cpython"
@@ -47,18 +48,18 @@ create_with_venv() {
         "tried uv, $(echo "$candidates" | sed 's/ /, /g')."
 }
 
-announce() { say "installing requirements.lock into $venv with $1, $("$venv/bin/python" --version) (first time: 600 MB)"; }
+announce() { say "installing $lock into $venv with $1, $("$venv/bin/python" --version) (first time: 600 MB)"; }
 
 install_with_uv() {
     announce uv
     # The lock names everything, and scripts/overrides.txt contradicts what a package asks for.
-    uv pip install --python "$venv/bin/python" --no-deps --requirement requirements.lock &&
+    uv pip install --python "$venv/bin/python" --no-deps --requirement "$lock" &&
         uv pip install --python "$venv/bin/python" --no-deps --no-build-isolation --editable .
 }
 
 install_with_pip() {
     announce pip
-    "$venv/bin/python" -m pip --disable-pip-version-check install --no-deps --requirement requirements.lock &&
+    "$venv/bin/python" -m pip --disable-pip-version-check install --no-deps --requirement "$lock" &&
         "$venv/bin/python" -m pip --disable-pip-version-check install --no-deps --no-build-isolation --editable .
 }
 

@@ -196,6 +196,22 @@ def test_the_lock_fits_the_requirements():
         assert all(requirement.specifier.contains(version) for version in versions), requirement
 
 
+def test_the_lock_of_detection_holds_the_other_one():
+    """Both are installed into one environment, whichever comes first."""
+
+    def pins(name: str) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for requirement in requirements((ROOT / name).read_text(encoding="utf-8")):
+            (pin,) = requirement.specifier
+            found.setdefault(requirement.name, set()).add(pin.version)
+        return found
+
+    main, detection = pins("requirements.lock"), pins("requirements-detection.lock")
+    assert {name: detection.get(name) for name in main} == main
+    for requirement in requirements(setup_cfg()["options.extras_require"]["detection"]):
+        assert all(requirement.specifier.contains(version) for version in detection[requirement.name]), requirement
+
+
 def test_the_citation_names_this_version():
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert re.findall(r"^version: (.*)$", citation, flags=re.MULTILINE) == [larq_ssl.version.__version__]

@@ -44,10 +44,10 @@ def load_voc(name: str, split: str, data_dir: str | None) -> MultiLabelDataset:
 
 
 def _load_folder(split: str, data_dir: str | None) -> MultiLabelDataset:
-    root = _root(data_dir)
-    lists = _lists(root)
-    train_ids, ids = _ids(lists[0]), _ids(lists[1] if split == "val" else lists[0])
-    files = _image_files(root, ids, lists)
+    root = voc_root(data_dir)
+    lists = voc_lists(root)
+    train_ids, ids = listed(lists[0]), listed(lists[1] if split == "val" else lists[0])
+    files = image_files(root, ids, lists)
     # The classes are those to train on, whichever split is asked for.
     trained = [_objects(root, image) for image in train_ids]
     names = tuple(sorted(set().union(*(every for every, _ in trained))))
@@ -58,7 +58,7 @@ def _load_folder(split: str, data_dir: str | None) -> MultiLabelDataset:
         if not every <= set(names):
             stranger = sorted(every - set(names))[0]
             raise ValueError(
-                f"{str(_annotation(root, image))!r} has an object {stranger!r}, of a class that no image in "
+                f"{str(annotation_file(root, image))!r} has an object {stranger!r}, of a class that no image in "
                 f"{lists[0].name} has: its classes are {names[:20]}"
             )
     table = presence([every for every, _ in found], [clear for _, clear in found], names)
@@ -78,7 +78,8 @@ def _load_folder(split: str, data_dir: str | None) -> MultiLabelDataset:
     )
 
 
-def _root(data_dir: str | None) -> pathlib.Path:
+def voc_root(data_dir: str | None) -> pathlib.Path:
+    """The folder, if it is one in VOC format."""
     needed = ("JPEGImages", "Annotations", os.path.join("ImageSets", "Main"))
     if not data_dir:
         raise ValueError(f"data_dir is not given: dataset 'voc_folder' needs the folder that holds {', '.join(needed)}")
@@ -89,7 +90,7 @@ def _root(data_dir: str | None) -> pathlib.Path:
     return root
 
 
-def _lists(root: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
+def voc_lists(root: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
     """The files that name the images to train and to test on."""
     main = root / "ImageSets" / "Main"
     for first, second in _PAIRS:
@@ -99,7 +100,7 @@ def _lists(root: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
     raise ValueError(f"data_dir: {str(main)!r} must hold trainval.txt and test.txt, or train.txt and val.txt")
 
 
-def _ids(file: pathlib.Path) -> list[str]:
+def listed(file: pathlib.Path) -> list[str]:
     """Names of the images of a list, sorted; what stands after them on a line is not looked at."""
     ids = sorted(line.split()[0] for line in read_text(file).splitlines() if line.strip())
     twice = next((one for one, other in itertools.pairwise(ids) if one == other), None)
@@ -108,7 +109,8 @@ def _ids(file: pathlib.Path) -> list[str]:
     return ids
 
 
-def _image_files(root: pathlib.Path, ids: list[str], lists: tuple[pathlib.Path, ...]) -> list[pathlib.Path]:
+def image_files(root: pathlib.Path, ids: list[str], lists: tuple[pathlib.Path, ...]) -> list[pathlib.Path]:
+    """The files of images that some lists name."""
     folder = root / "JPEGImages"
     files = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in EXTENSIONS}
     missing = [image for image in ids if image not in files]
@@ -120,27 +122,50 @@ def _image_files(root: pathlib.Path, ids: list[str], lists: tuple[pathlib.Path, 
     return [files[image] for image in ids]
 
 
-def _annotation(root: pathlib.Path, image: str) -> pathlib.Path:
+def annotation_file(root: pathlib.Path, image: str) -> pathlib.Path:
+    """Where the annotation of an image lies."""
     return root / "Annotations" / f"{image}.xml"
+
+
+def annotation(root: pathlib.Path, image: str) -> ET.Element:
+    """The annotation of an image.
+
+    # Raises
+        ValueError: If there is none, or it is no XML.
+    """
+    file = annotation_file(root, image)
+    if not file.is_file():
+        raise ValueError(f"data_dir: the image {image!r} has no annotation {str(file)!r}")
+    try:
+        return ET.parse(file).getroot()
+    except ET.ParseError as error:
+        raise ValueError(f"{str(file)!r} is not an annotation in VOC format: {error}") from error
+
+
+def object_name(entry: ET.Element, file: pathlib.Path) -> str:
+    """The class of an object of an annotation.
+
+    # Raises
+        ValueError: If it has none.
+    """
+    name = (entry.findtext("name") or "").strip()
+    if not name:
+        raise ValueError(f"{str(file)!r} is not an annotation in VOC format: it has an object without a name")
+    return name
+
+
+def is_difficult(entry: ET.Element) -> bool:
+    """Whether an object is marked so; annotation tools leave the mark out where it is 0."""
+    return (entry.findtext("difficult") or "0").strip() == "1"
 
 
 def _objects(root: pathlib.Path, image: str) -> tuple[set[str], set[str]]:
     """Classes of all objects of an image, and of those that are not difficult."""
-    file = _annotation(root, image)
-    if not file.is_file():
-        raise ValueError(f"data_dir: the image {image!r} has no annotation {str(file)!r}")
-    try:
-        objects = ET.parse(file).getroot().findall("object")
-    except ET.ParseError as error:
-        raise ValueError(f"{str(file)!r} is not an annotation in VOC format: {error}") from error
     every, clear = set(), set()
-    for entry in objects:
-        name = (entry.findtext("name") or "").strip()
-        if not name:
-            raise ValueError(f"{str(file)!r} is not an annotation in VOC format: it has an object without a name")
+    for entry in annotation(root, image).findall("object"):
+        name = object_name(entry, annotation_file(root, image))
         every.add(name)
-        # Annotation tools leave the mark out where it is 0.
-        if (entry.findtext("difficult") or "0").strip() != "1":
+        if not is_difficult(entry):
             clear.add(name)
     return every, clear
 

@@ -174,6 +174,16 @@ def digits_recipe(method: str, argv: Sequence[str]) -> str | None:
     return next((name for name in names if (recipes_folder() / f"{name}.flags").is_file()), None)
 
 
+def flags_as_text() -> dict[str, str]:
+    """The flags of larq_ssl that have a value, as they would be typed; without `--fresh`, which is for one start."""
+    modules = flags.FLAGS.flags_by_module_dict()
+    ours = [module for module in modules if module.startswith("larq_ssl.") or module == sys.argv[0]]
+    names = {flag.name for module in ours for flag in modules[module]}
+    return {
+        name: str(flags.FLAGS[name].value) for name in sorted(names - {"fresh"}) if flags.FLAGS[name].value is not None
+    }
+
+
 def refuse_no_place(flag: str, value: str, is_file: bool = False) -> None:
     """Raises a `ValueError` if results can never be written where a flag says, before they are computed.
 

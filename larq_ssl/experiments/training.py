@@ -144,7 +144,7 @@ def run_training(experiment: str, prepare: Callable[[RunFolder], Job]) -> int:
 
 def _run_training(experiment: str, prepare: Callable[[RunFolder], Job], stack: contextlib.ExitStack) -> int:
     """What is opened on the way is closed with the stack."""
-    flags_text, stop_at = training_flags.as_text(), endings.deadline()
+    flags_text, stop_at = common.flags_as_text(), endings.deadline()
     several = FLAGS.strategy == "multi_worker"
     with common.user_errors(), endings.told(several):
         run, identity = stages.run_folder(experiment), training_flags.identity(FLAGS)

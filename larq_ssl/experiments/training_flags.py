@@ -1,7 +1,6 @@
 """The flags that all training commands share."""
 
 import json
-import sys
 from collections.abc import Collection, Mapping
 
 from absl import flags
@@ -102,14 +101,6 @@ flags.DEFINE_float(
 flags.DEFINE_integer("diagnostics_every", 1, "Epochs between two looks at the binary layers; 0 for none.", 0)
 flags.DEFINE_integer("embeddings_every", 1, "Epochs between two looks at how the embeddings lie; 0 for none.", 0)
 flags.DEFINE_integer("knn_every", 5, "Epochs between two online kNN evaluations; 0 for none.", 0)
-
-
-def as_text() -> dict[str, str]:
-    """The flags of larq_ssl that have a value, as they would be typed; without `--fresh`, which is for one start."""
-    modules = FLAGS.flags_by_module_dict()
-    ours = [module for module in modules if module.startswith("larq_ssl.") or module == sys.argv[0]]
-    names = {flag.name for module in ours for flag in modules[module]}
-    return {name: str(FLAGS[name].value) for name in sorted(names - {"fresh"}) if FLAGS[name].value is not None}
 
 
 def identity(names: Collection[str]) -> set[str]:

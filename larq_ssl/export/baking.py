@@ -30,8 +30,8 @@ def refusal(spec: EncoderSpec) -> str | None:
     )
 
 
-def in_float32(encoder: Encoder, image_size: int) -> Encoder:
-    """The same network at one size, computing in float32 whatever it was trained in."""
+def in_float32(encoder: Encoder, image_size: int | None) -> Encoder:
+    """The same network at one size (`None`: at any), computing in float32 whatever it was trained in."""
     with float32_policy():
         twin = build_blank(dataclasses.replace(encoder.spec, image_size=image_size))
     assign_weights(twin, {name: weight.numpy() for name, weight in named_weights(encoder).items()})

@@ -33,9 +33,19 @@ def compute_engine(module: str = "larq_compute_engine") -> types.ModuleType:
 
 def packed_file(product: Product) -> bytes:
     """The `.tflite` of Larq Compute Engine: one image in, features or class scores out."""
+    return packed(traced(product, product, 1), product)
+
+
+def packed(function: Any, product: Product) -> bytes:
+    """The `.tflite` of Larq Compute Engine of any function of a product.
+
+    # Arguments
+        function: A concrete function.
+        product: Whose weights are in it.
+    """
     engine = compute_engine()
     with tempfile.TemporaryDirectory() as folder, _quiet():
-        _save(folder, {"serving_default": traced(product, product, 1)}, product)
+        _save(folder, {"serving_default": function}, product)
         return bytes(engine.convert_saved_model(folder))
 
 

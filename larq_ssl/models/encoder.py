@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -74,6 +74,26 @@ class LayerStore:
         return self._layers[name]
 
 
+class _FixedStatistics(LayerStore):
+    """The layers of another store; some of its BatchNormalizations never see a batch.
+
+    # Arguments
+        store: Makes the layers.
+        names: Of the BatchNormalizations that use their moving statistics in training, too.
+    """
+
+    def __init__(self, store: LayerStore, names: Collection[str]):
+        super().__init__(drop_path=store.drop_path)
+        self._store, self._names = store, frozenset(names)
+
+    def __call__(self, make: Callable[..., _Layer], name: str, **arguments: Any) -> _Layer:
+        layer = self._store(make, name, **arguments)
+        if name in self._names and isinstance(layer, tf.keras.layers.BatchNormalization):
+            # Said at the call: Keras keeps it in the graph, whatever mode the whole network is called in.
+            return functools.partial(layer, training=False)  # type: ignore[return-value]
+        return layer
+
+
 @dataclasses.dataclass(frozen=True)
 class Architecture:
     """What sets one network apart from another.
@@ -137,6 +157,15 @@ class Encoder(tf.keras.Model):
             return self
         spec = dataclasses.replace(self.spec, image_size=image_size)
         return Encoder(self._architecture, spec, self._layer_store)
+
+    def with_fixed_statistics(self, names: Collection[str]) -> "Encoder":
+        """The same network, with the same layers, in which some BatchNormalizations never see a batch.
+
+        # Arguments
+            names: Of the BatchNormalizations that use their moving statistics in training, too, and leave them as they
+                are. Their scales and shifts are still variables that an optimizer may move.
+        """
+        return Encoder(self._architecture, self.spec, _FixedStatistics(self._layer_store, names))
 
     def with_outputs(self, *names: str) -> tf.keras.Model:
         """The same network with other outputs: a model from images to a dict of the named outputs."""

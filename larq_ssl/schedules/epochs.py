@@ -130,29 +130,43 @@ class EpochRamp(Schedule):
 
 @tf.keras.utils.register_keras_serializable(package="larq_ssl")
 class StepDecay(Schedule):
-    """A constant that is multiplied by a factor at given steps.
+    """A constant that is multiplied by a factor at given steps, after a linear warm-up if there is one.
 
     # Arguments
         base: Value before the first boundary.
         boundaries_in_steps: Increasing steps; the step at a boundary is the first with the new value.
         factor: What the value is multiplied by at each boundary.
+        warmup_steps: Steps in which the value rises to `base`.
+        warmup_factor: Times `base`, the value at step 0 of a warm-up.
     # Raises
         ValueError: If a value is negative or the boundaries do not increase from 1 on.
     # References
         - The linear evaluation of MoCo and BSSL: a tenth at 60 % and 80 % of the epochs
+        - Detectron2's schedules: a warm-up from a thousandth
     """
 
-    arguments = ("base", "boundaries_in_steps", "factor")
+    arguments = ("base", "boundaries_in_steps", "factor", "warmup_steps", "warmup_factor")
 
-    def __init__(self, base: float, boundaries_in_steps: tuple[int, ...] | list[int], factor: float = 0.1) -> None:
-        check_not_negative(base=base, factor=factor)
+    def __init__(
+        self,
+        base: float,
+        boundaries_in_steps: tuple[int, ...] | list[int],
+        factor: float = 0.1,
+        warmup_steps: int = 0,
+        warmup_factor: float = 0.001,
+    ) -> None:
+        check_not_negative(base=base, factor=factor, warmup_steps=warmup_steps, warmup_factor=warmup_factor)
         boundaries = list(boundaries_in_steps)
         if any(later <= earlier for earlier, later in zip([0, *boundaries], boundaries, strict=False)):
             raise ValueError(f"boundaries_in_steps must be positive and increase, got {boundaries}.")
         self.base, self.boundaries_in_steps, self.factor = base, boundaries, factor
+        self.warmup_steps, self.warmup_factor = warmup_steps, warmup_factor
 
     def value(self, step: tf.Tensor) -> tf.Tensor:
         value = tf.fill(tf.shape(step), tf.constant(self.base, tf.float64))
+        if self.warmup_steps:
+            left = tf.maximum(1 - step / self.warmup_steps, 0.0)
+            value *= 1 - left * (1 - self.warmup_factor)
         for boundary in self.boundaries_in_steps:
             value = tf.where(step >= boundary, value * self.factor, value)
         return value

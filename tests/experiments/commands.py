@@ -16,15 +16,21 @@ ROOT = pathlib.Path(__file__).parents[2]
 SHORT = ("--width=0.125", "--encoder=reactnet_short")
 SHORT_FLOAT = ("--width=0.125", "--encoder=resnet_short")
 """All layers of ReActNet-18 and ResNet-18, but one block in each of three stages: a tiny run takes its time to be
-traced, the longer the deeper the network is. Whole ones train in `test_commands`."""
+traced, the longer the deeper the network is. Whole ones train in `test_commands`. Detectors need all four stages:
+`reactnet_stages` has one block in each."""
 
 
 def add_short_networks() -> None:
     """Enters the networks of `SHORT` and `SHORT_FLOAT` among those of larq_ssl, in this process."""
     from larq_ssl.models import birealnet, registry, resnet
 
-    for name, whole in (("reactnet_short", birealnet.REACTNET_18), ("resnet_short", resnet.RESNET_18)):
-        trunk = functools.partial(whole.trunk, blocks=(1, 1, 1))
+    networks = (
+        ("reactnet_short", birealnet.REACTNET_18, 3),
+        ("resnet_short", resnet.RESNET_18, 3),
+        ("reactnet_stages", birealnet.REACTNET_18, 4),
+    )
+    for name, whole, stages in networks:
+        trunk = functools.partial(whole.trunk, blocks=(1,) * stages)
         registry.ARCHITECTURES[name] = dataclasses.replace(whole, trunk=trunk)
 
 

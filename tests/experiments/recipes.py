@@ -5,7 +5,8 @@ import pathlib
 import re
 
 ROOT = pathlib.Path(__file__).parents[2] / "experiments" / "recipes"
-FILES = sorted(ROOT.rglob("*.flags"))
+FILES = sorted(file for file in ROOT.rglob("*.flags") if not file.name.startswith("detect_"))
+"""Of all commands that pre-train or fine-tune; those of detection have other flags, and `test_detect_recipes`."""
 NAMES = [file.relative_to(ROOT).with_suffix("").as_posix() for file in FILES]
 
 COMMANDS = (

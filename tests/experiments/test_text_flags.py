@@ -64,6 +64,7 @@ NEEDED = {
         name: ["--encoder_dir={}/teacher", "--dataset=digits", "--image_size=8"]
         for name in ("retrieval", "svm", "robustness")
     },
+    "detect": ["--encoder_dir={}/teacher"],
     "export": ["--encoder_dir={}/teacher", "--dataset=digits", "--image_size=8", "--allow_float", "--out={}/new"],
     "encode": ["--images={}/images", "--encoder_dir={}/teacher", "--image_size=8", "--out={}/new.npz"],
     "grid": ["--train=moco", "--vary=lr=1,2", "--out={}/new"],
@@ -145,6 +146,14 @@ WRONG = {
             r"--centre_of=nowhere\.npz must be a file of features",
         ),
     },
+    "detect": {
+        "run": (["--run=nowhere"], PROBES["run"][1]),
+        "encoder_dir": (["--encoder_dir=nowhere"], PROBES["encoder_dir"][1]),
+        "data_dir": (["--data_dir={}/nowhere"], r"data_dir is '.*/nowhere': dataset 'folder' needs a folder in VOC"),
+        "workdir": TRAINING["workdir"],
+        "recipe": TRAINING["recipe"],
+        "milestones": (["--milestones=50,30"], r"--milestones must be increasing numbers of steps .*, got '50,30'"),
+    },
     "edge_demo": {
         "out": (["--out={}/file"], r"--out=.*/file cannot be made: .*/file is a file"),
     },
@@ -201,7 +210,7 @@ def places(tmp_path_factory):
 
 @pytest.mark.parametrize("command", sorted(WRONG))
 def test_a_wrong_text_is_told_before_training(command, places, commands, tmp_path):
-    trains = "workdir" in WRONG[command]
+    trains = "views" in WRONG[command] and "workdir" in WRONG[command]
     lines = []
     for name, (words, _) in WRONG[command].items():
         # A probe is of a run or of an encoder folder.
@@ -227,6 +236,7 @@ def test_no_command_is_left_out():
 
 
 FREE: dict[str, set[str]] = {
+    "detect": {"dataset_name"},
     "import_torch": {"licence"},
     # It shares a module with commands that have a teacher.
     "fine_tune": {"teacher"},

@@ -1,0 +1,175 @@
+"""The command of detection: what it refuses, that it goes on where it was killed, and what it leaves behind."""
+
+import importlib.util
+import json
+import shutil
+import signal
+
+import numpy as np
+import pytest
+
+from larq_ssl import models
+from larq_ssl.experiments.run_folder import RunFolder
+from larq_ssl.models.folder import load_encoder, save_encoder
+from larq_ssl.models.transfer import named_weights
+from tests.detection import scenes
+
+TINY = (
+    *(
+        "--image_height=48",
+        "--image_width=64",
+        "--min_level=3",
+        "--max_level=5",
+        "--anchor_size=2",
+        "--filters=8",
+        "--head_dense=1",
+    ),
+    *("--head_units=16", "--proposals=16", "--samples=8", "--anchor_samples=32", "--batch_size=2", "--pictures=2"),
+    *("--steps=6", "--steps_per_epoch=3", "--checkpoint_every=2", "--optimizer=adam", "--lr=1e-3", "--warmup_steps=1"),
+)
+
+
+@pytest.fixture(scope="module")
+def places(commands, tmp_path_factory):
+    """A binary encoder, one for small images, and images in both formats."""
+    folder = tmp_path_factory.mktemp("detect")
+    for name, mode, stem in (
+        ("encoder", "full", "imagenet"),
+        ("cifar", "full", "cifar"),
+        ("float", "none", "imagenet"),
+    ):
+        save_encoder(models.build("reactnet_stages", None, mode, stem, 0.125), folder / name)
+    scenes.voc_folder(folder / "voc")
+    scenes.coco_folder(folder / "coco")
+    return folder
+
+
+def detect(commands, places, *words, kill=None):
+    shared = (f"--encoder_dir={places}/encoder", f"--data_dir={places}/voc", *TINY)
+    return commands.run("detect", *shared, *words, kill=kill)
+
+
+def test_without_the_extra_it_is_told_what_to_install(commands, places):
+    words = ["detect", f"--encoder_dir={places}/encoder", f"--data_dir={places}/voc", *TINY]
+    done = commands.python(
+        f"""
+import runpy, sys
+sys.modules["official"] = sys.modules["pycocotools"] = None
+sys.argv = {words!r}
+runpy.run_module("larq_ssl.experiments.detect", run_name="__main__", alter_sys=True)
+"""
+    )
+    assert done.code == 2
+    told = done.err.splitlines()[-1]
+    assert told.startswith("error: Detection needs the TensorFlow Model Garden and pycocotools: install them with")
+    assert "`make detection`" in told
+    assert "larq_ssl[detection]" in told
+    assert "Traceback" not in done.err
+    assert not list(places.glob("probes/*"))
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--run=runs/one",), "Give either --run=<run folder> or --encoder_dir=<encoder folder>"),
+        (("--steps_per_epoch=4",), "--steps_per_epoch=4 must divide --steps=6"),
+        (("--warmup_steps=6",), "--warmup_steps must be less than --steps=6, got 6"),
+        (("--schedule=cosine", "--milestones=2,4"), "--milestones=2,4 needs --schedule=step, got --schedule=cosine"),
+        (("--milestones=2,9",), "--milestones must be increasing numbers of steps below --steps=6"),
+        (("--task=retinanet", "--vertical_flip"), "--vertical_flip has no meaning for --task=retinanet"),
+        (("--scale_min=1.5",), "scale_min must be above 0 and at most scale_max, got 1.5, 1.0"),
+        (("--max_level=6",), "The coarsest level has a stride of 64 pixels, and images of 48 x 64 are smaller"),
+        (("--dataset=coco", "--data_dir=nowhere"), "dataset 'coco/2017' is not prepared in 'nowhere'"),
+        (
+            ("--encoder_dir={}/float", "--export_backbone"),
+            "--export_backbone has nothing to pack: The reactnet_stages is a float network",
+        ),
+        (("--encoder_dir={}/cifar",), "reactnet_stages has none at stride16 because of stem='cifar'"),
+    ],
+)
+def test_what_does_not_go_together_is_told_in_a_sentence(commands, places, words, sentence):
+    done = detect(commands, places, *(word.replace("{}", str(places)) for word in words))
+    assert done.code == 2
+    told = [line for line in done.err.splitlines() if line.startswith("error: ")]
+    assert len(told) == 1
+    assert sentence in told[0]
+    assert "Traceback" not in done.err
+    assert not list(places.glob("probes/*"))
+
+
+def test_images_that_do_not_fit_are_told(commands, places):
+    pytest.importorskip("official", reason="needs the extra detection")
+    done = detect(commands, places, "--task=mask_rcnn")
+    assert done.code == 2
+    assert "--task=mask_rcnn needs an outline of each object, which those of folder have not" in done.err
+    done = detect(commands, places, "--batch_size=8")
+    assert done.code == 2
+    assert "--batch_size=8 must be at most 7, the images to train on" in done.err
+    images = json.loads((places / "coco" / "annotations" / "instances_val2017.json").read_text())
+    others = places / "others"
+    shutil.copytree(places / "coco", others)
+    categories = [{"id": 3, "name": "box"}, {"id": 7, "name": "ball"}]
+    (others / "annotations" / "instances_val2017.json").write_text(json.dumps({**images, "categories": categories}))
+    done = detect(commands, places, f"--data_dir={others}")
+    assert done.code == 2
+    assert "The classes to train on and to test on differ: ('box', 'disc'), ('box', 'ball')" in done.err
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_and_ends_with_its_results(commands, places):
+    pytest.importorskip("official", reason="needs the extra detection")
+    words = ("--dataset_name=shapes", "--freeze_stages=1", f"--workdir={places}/killed")
+    killed = detect(commands, places, *words, kill=(signal.SIGKILL, "save", 4))
+    assert killed.code == -signal.SIGKILL, killed.err
+    run = RunFolder(places / "killed")
+    assert [path.name for path in run.checkpoints.glob("step-*")] == ["step-000000002"]
+    other = detect(commands, places, *words, "--lr=0.5")
+    assert other.code == 2
+    assert "--lr=0.5 differs from --lr=0.001, with which the run in" in other.err
+    done = detect(commands, places, *words)
+    assert done.code == 0, done.err
+    assert "going on after step 2; 7 images to train on, 4 to test on" in done.out
+    rows = [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
+    assert [(row["epoch"], row["step"]) for row in rows] == [(1, 3), (2, 6)]
+    results = json.loads(run.results_file.read_text())
+    assert {f"detection/faster_rcnn/shapes/test/{name}" for name in ("ap", "ap50", "ap75", "voc07/ap50")} <= set(
+        results["metrics"]
+    )
+    assert results["settings"]["image_size"] == [48, 64]
+    held = {path.name for path in run.path.iterdir()}
+    assert {"detections.png", "errors.png", "errors.json", "truth.json", "detections.json", "tensorboard"} <= held
+    # The product is the encoder as the detector has trained it; its frozen stage is the one that it started from.
+    before, after = (named_weights(load_encoder(path)) for path in (places / "encoder", run.encoder("student")))
+    moved = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert moved
+    assert not [name for name in moved if name.startswith(("stem", "stage1"))]
+    words = (*words, "--export_backbone") if importlib.util.find_spec("larq_compute_engine") else words
+    again = detect(commands, places, *words)
+    assert (again.code, "finished earlier" in again.out) == (0, True), again.err
+    if "--export_backbone" in words:
+        audit = json.loads((run.path / "backbone" / "export.json").read_text())["audit"]
+        assert audit["packed_layers"] == audit["binary_layers"] == 4
+    assert (
+        f"detection/faster_rcnn/shapes/test/ap50: {results['metrics']['detection/faster_rcnn/shapes/test/ap50']:.4f}"
+        in (again.out)
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["mask_rcnn", "retinanet"])
+def test_the_other_tasks_train_and_are_measured(commands, places, task):
+    pytest.importorskip("official", reason="needs the extra detection")
+    words = (
+        "--init=random",
+        f"--task={task}",
+        "--dataset_name=shapes",
+        f"--data_dir={places}/coco",
+        "--batch_norm=frozen",
+    )
+    done = detect(commands, places, *words)
+    assert done.code == 0, done.err
+    folder = places / "probes" / f"detection-{task}-shapes-random"
+    metrics = json.loads((folder / "results.json").read_text())["metrics"]
+    assert f"detection/{task}/shapes/test/ap" in metrics
+    assert (f"detection/{task}/shapes/test/mask/ap" in metrics) == (task == "mask_rcnn")
+    assert (folder / "detections.png").is_file()
