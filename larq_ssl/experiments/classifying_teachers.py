@@ -113,7 +113,9 @@ def with_targets(
         try:
             table = np.load(run.targets_file, mmap_mode="r", allow_pickle=False)
         except (ValueError, EOFError, OSError) as error:
-            raise ValueError(f"{run.targets_file} is damaged, it cannot be read ({error}); --fresh begins anew.") from error
+            raise ValueError(
+                f"{run.targets_file} is damaged, it cannot be read ({error}); --fresh begins anew."
+            ) from error
         if table.shape[:1] != (data.train.size,) or table.dtype != np.float32:
             raise ValueError(f"{run.targets_file} is not of these {data.train.size} images; --fresh begins anew.")
         return dataclasses.replace(data, targets=table), {}

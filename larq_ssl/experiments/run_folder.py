@@ -182,11 +182,11 @@ class RunFolder:
                 process is in it.
         """
         self._refuse_foreign()
-        there = self.path.exists()
+        made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         self.path.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as self._locks:
             self._lock()
-            self._locks.callback(self._clean_up, there)
+            self._locks.callback(self._clean_up, made)
             if self.flags_file.is_file() and not fresh:
                 self._refuse_other_flags(flags, identity)
             yield
@@ -241,12 +241,13 @@ class RunFolder:
             time.sleep(_LOCK_PAUSE)
         raise ValueError(f"--workdir={self.path} is in use by another process.")
 
-    def _clean_up(self, was_there: bool) -> None:
+    def _clean_up(self, made: Collection[pathlib.Path]) -> None:
         """A command that was refused before it began leaves nothing behind."""
         if os.listdir(self.path) == [_LOCK]:
             (self.path / _LOCK).unlink()
-            if not was_there:
-                self.path.rmdir()
+            with contextlib.suppress(OSError):  # another process has put something there meanwhile
+                for folder in made:
+                    folder.rmdir()
 
     def _move_aside(self) -> None:
         """Renames the folder, which stays locked under its new name, and takes its place."""
