@@ -131,8 +131,6 @@ NOT_FOUND = {
     ("data/decode.py", "_bad_images_told"),
     ("data/tfds_source.py", "_image_key"),
     ("data/tfds_source.py", "_shard"),
-    ("data/tfds_source.py", "load_tfds"),
-    ("data/voc.py", "_load_tfds"),
     ("evaluation/_sheet.py", "_check_sheet"),
     ("evaluation/calibrate.py", "_check"),
     ("evaluation/corruptions.py", "read"),

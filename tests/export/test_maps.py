@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from larq_ssl import models
 from larq_ssl.export import maps
@@ -48,6 +49,7 @@ def test_all_binary_layers_are_packed_and_compute_what_keras_computes(encoder, i
 def test_an_audit_that_fails_is_told(encoder, images):
     """Another network's file: its kernels are not those of this one; a map that is off."""
     made = maps.maps_file(encoder, 64, 96, NAMES)
+    tf.keras.utils.set_random_seed(7)  # another one than that of each test
     other = models.build("reactnet_stages", None, "full", width=0.25)
     wrong = maps.audit_maps(
         maps.MapsFile(maps.maps_file(other, 64, 96, NAMES).content, made.product, NAMES, 64, 96), images

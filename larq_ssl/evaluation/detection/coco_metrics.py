@@ -27,7 +27,7 @@ def truth_json(images: DetectionImages, masks: bool = False) -> dict[str, Any]:
     """What is true of images, as an annotation file of COCO; what is to be ignored is a crowd there."""
     annotations: list[dict[str, Any]] = []
     for number, truth in zip(images.ids, images.truths, strict=True):
-        runs: Sequence[Any] = truth.runs() if masks else [None] * len(truth.classes)
+        runs: list[Any] = list(truth.runs()) if masks else [None for _ in truth.classes]
         for box, kind, ignored, area, run in zip(
             truth.boxes.tolist(), truth.classes, truth.ignored, truth.areas, runs, strict=True
         ):
