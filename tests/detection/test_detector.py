@@ -145,6 +145,9 @@ def test_every_variable_of_the_backbone_learns_and_frozen_stages_stay(data):
     ]
     assert len(of_backbone) == len(trained)
     assert min(of_backbone) > 0
+    assert detector.variables_without_gradient() == []
+    detector.gradient_seen.assign(np.zeros(len(seen), np.float32))
+    assert set(detector.variables_without_gradient()) == {v.name for v in detector.backbone.trained_variables}
     found = find(detector, test, 3)
     assert len(found) == test.size
     for one in found:
@@ -167,7 +170,7 @@ def test_each_task_learns_two_shapes(task, tmp_path):
     root = str(scenes.coco_folder(tmp_path / "coco", train=16))
     train = images.load_images("folder", "train", root)
     chosen = settings(task, filters=32, head_units=64, proposals=64, samples=32, anchor_samples=64, anchor_size=2.5)
-    detector = Detector(models.build("resnet_short", None, "none", width=0.25), chosen)
+    detector = Detector(models.build("reactnet_stages", None, "none", width=0.25), chosen)
     detector.compile(build_optimizer("adam", 2e-3))
     batches = training_batches(train, chosen, Augmentation(), 4, 0)
     first = detector.fit(batches, epochs=1, steps_per_epoch=20, verbose=0).history["loss"][0]

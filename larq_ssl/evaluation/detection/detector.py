@@ -70,6 +70,15 @@ class Detector(SelfSupervisedModel):
     def _gradient_norms(self, squares: tf.Tensor) -> dict[str, tf.Tensor]:
         return {}  # of no groups
 
+    def variables_without_gradient(self) -> list[str]:
+        """Names of optimised variables of the backbone whose gradient was exactly zero in the first three steps.
+
+        Not of heads: those of a level rightly get none while no object is of its size.
+        """
+        trained = {id(variable) for variable in self.backbone.trained_variables}
+        seen = zip(self.optimized_variables, self.gradient_seen.numpy(), strict=True)
+        return [variable.name for variable, largest in seen if largest == 0 and id(variable) in trained]
+
     def loss_terms(self, batch: Batch) -> dict[str, tf.Tensor]:
         """The losses of the Model Garden, by its names; `loss` is their sum."""
         labels = batch["labels"]
