@@ -254,6 +254,10 @@ def load_dataset(
     if limit is not None and limit < 1:
         raise ValueError(f"limit is {limit}: it must be at least 1")
     if name == "digits":
+        if data_dir is not None:
+            raise ValueError(
+                f"data_dir is {data_dir!r}: it must not be given, because the digits come with scikit-learn"
+            )
         dataset = _digits(split)
     elif name == "folder":
         from larq_ssl.data.folder import load_folder

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +13,7 @@ from absl import flags
 from larq_ssl.data import targets
 from larq_ssl.experiments import common, teachers, training_data
 from larq_ssl.experiments.run_folder import RunFolder
-from larq_ssl.files import Content
+from larq_ssl.files import Content, read_text
 from larq_ssl.methods.supervised import check_chain
 from larq_ssl.models.folder import encoder_hash, load_encoder, load_head, read_spec
 
@@ -110,18 +111,37 @@ def with_targets(
     if FLAGS.cache_targets is False:
         return data, {}
     if run.targets_file.is_file() and not FLAGS.fresh:
-        try:
-            table = np.load(run.targets_file, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError, OSError) as error:
-            raise ValueError(
-                f"{run.targets_file} is damaged, it cannot be read ({error}); --fresh begins anew."
-            ) from error
-        if table.shape[:1] != (data.train.size,) or table.dtype != np.float32:
-            raise ValueError(f"{run.targets_file} is not of these {data.train.size} images; --fresh begins anew.")
-        return dataclasses.replace(data, targets=table), {}
+        return dataclasses.replace(data, targets=_read(run, data.train.size)), {}
     table = _compute(data, list(networks.values()))
     content = functools.partial(np.save, arr=table, allow_pickle=False)
-    return dataclasses.replace(data, targets=table), {run.targets_file.name: content}
+    # The hash first: a run that was killed between the two computes both anew.
+    files: dict[str, Content] = {run.targets_hash_file.name: f"{_sha256(table)}\n", run.targets_file.name: content}
+    return dataclasses.replace(data, targets=table), files
+
+
+def _read(run: RunFolder, images: int) -> np.ndarray:
+    """What the run has kept of its teacher.
+
+    # Raises
+        ValueError: If it is damaged, or of other images.
+    """
+    file = run.targets_file
+    try:
+        table = np.load(file, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(f"{file} is damaged, it cannot be read ({error}); --fresh begins anew.") from error
+    if table.shape[:1] != (images,) or table.dtype != np.float32:
+        raise ValueError(f"{file} is not of these {images} images; --fresh begins anew.")
+    if not run.targets_hash_file.is_file() or read_text(run.targets_hash_file).strip() != _sha256(table):
+        raise ValueError(f"{file} is damaged, its SHA-256 is not in {run.targets_hash_file}; --fresh begins anew.")
+    return table
+
+
+def _sha256(table: np.ndarray) -> str:
+    """Of shape and values; the table may be larger than the memory."""
+    digest = hashlib.sha256(repr(table.shape).encode())
+    digest.update(np.ascontiguousarray(table).data)
+    return digest.hexdigest()
 
 
 def _compute(data: training_data.Data, networks: Sequence[tf.keras.Model]) -> np.ndarray:

@@ -8,7 +8,7 @@ import pathlib
 from absl import flags
 
 from larq_ssl.experiments import common
-from larq_ssl.experiments.reliability_page import TITLE, page, read
+from larq_ssl.experiments.reliability_page import TITLE, outcome, page, read
 from larq_ssl.files import read_json, write_whole
 
 _FAULTS = flags.DEFINE_string("faults", "runs/faults", "Folder with the results of `make test-faults`.")
@@ -30,7 +30,8 @@ def main() -> int:
                     f"--endurance={_ENDURANCE.value} must be the --out of `endurance`: there is no {file}."
                 )
             measured = read_json(file)
-        write_whole(out, page(read(pathlib.Path(_FAULTS.value)), measured), overwrite=True)
+        faults = pathlib.Path(_FAULTS.value)
+        write_whole(out, page(read(faults), outcome(faults), measured), overwrite=True)
     common.say(f"{out} is written.")
     return 0
 

@@ -3,6 +3,7 @@
 import pathlib
 import statistics
 import sys
+import xml.etree.ElementTree
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,6 +40,8 @@ _CODES = {
     common.INTERRUPTED_EXIT: "Ctrl-C; the same command goes on from the last checkpoint",
     common.SIGTERM_EXIT: "SIGTERM; saved, and the same command goes on",
 }
+
+_NOT_PASSED = ("failure", "error", "skipped")
 
 _PROMISE = """
 A training that is stopped, killed or refused its disk goes on by the same command, from its last checkpoint, and with
@@ -83,6 +86,25 @@ def read(folder: pathlib.Path) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (_place(row["fault"]), row["fault"], row["method"]))
 
 
+def outcome(folder: pathlib.Path) -> str:
+    """How the tests of `make test-faults` ended, from the report of pytest, with the names of those that failed.
+
+    # Raises
+        ValueError: If there is no such report.
+    """
+    file = folder / "tests.xml"
+    try:
+        suites = list(xml.etree.ElementTree.parse(file).getroot().iter("testsuite"))
+    except (OSError, xml.etree.ElementTree.ParseError) as error:
+        raise ValueError(
+            f"--faults={folder} has no report of pytest ({error}); `make test-faults FAULTS={folder}` makes it."
+        ) from error
+    cases = [case for suite in suites for case in suite.iter("testcase")]
+    bad = [case.get("name", "") for case in cases if any(case.find(kind) is not None for kind in _NOT_PASSED)]
+    passed = f"{len(cases) - len(bad)} of {len(cases)} tests of `make test-faults` passed"
+    return f"{passed}; these did not: {', '.join(f'`{name}`' for name in bad)}.\n" if bad else f"{passed}.\n"
+
+
 def _place(fault: str) -> int:
     return next((place for place, start in enumerate(_ORDER) if fault.startswith(start)), len(_ORDER))
 
@@ -124,14 +146,14 @@ def endurance(results: Mapping[str, Any]) -> str:
     return f"{text}\nMeasured at commit {machine['commit']} on {where}; {machine['time'][:10]}.\n"
 
 
-def page(rows: Sequence[Mapping[str, Any]], measured: Mapping[str, Any] | None) -> str:
-    """The whole page."""
+def page(rows: Sequence[Mapping[str, Any]], tests: str, measured: Mapping[str, Any] | None) -> str:
+    """The whole page, of results of faults (`read`), how their tests ended (`outcome`) and results of `endurance`."""
     (every,) = {row["every"] for row in rows}
     commits, times = (", ".join(sorted({row[name] for row in rows})) for name in ("commit", "time"))
     codes = "".join(f"| {code} | {meaning} |\n" for code, meaning in _CODES.items())
     text = f"{TITLE}{_PROMISE}\n| exit code | of a training command |\n|---:|---|\n{codes}{_LONG}\n## Faults\n"
     text += _FAULTS_INTRO.format(every=every, default=common.CHECKPOINT_EVERY)
-    text += f"\n{faults(rows)}{_HOW}\nCommits {commits}; {times}.\n\n```console\nmake test-faults\n```\n"
+    text += f"\n{faults(rows)}{_HOW}\n{tests}Commits {commits}; {times}.\n\n```console\nmake test-faults\n```\n"
     if measured is not None:
         text += f"\n## Long runs\n{_ENDURANCE_INTRO}\n{endurance(measured)}"
         text += "\n```console\npython -m larq_ssl.experiments.endurance --out=runs/endurance\n```\n"

@@ -92,6 +92,11 @@ class RunFolder:
         """What the teacher says of each image, where it was computed once."""
         return self.path / "targets.npy"
 
+    @property
+    def targets_hash_file(self) -> pathlib.Path:
+        """The SHA-256 of what is in `targets_file`."""
+        return self.path / "targets.sha256"
+
     def encoder(self, name: str) -> pathlib.Path:
         return self.path / "encoders" / name
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 from absl import flags, logging
 
 from larq_ssl import callbacks, schedules
+from larq_ssl.callbacks.epoch_rows import EpochRows
 from larq_ssl.checkpoints import Checkpoints
 from larq_ssl.evaluation import diagnosis, pictures
 from larq_ssl.experiments import common, endings, stages, training_flags, watching, workers
@@ -56,6 +57,8 @@ def learning_rate(data: Data) -> tf.keras.optimizers.schedules.LearningRateSched
         raise ValueError(f"--warmup_epochs must be 0 with --schedule={FLAGS.schedule}, got {FLAGS.warmup_epochs}.")
     if warmup >= data.total_steps:
         raise ValueError(f"--warmup_epochs must be less than --epochs={epochs}, got {FLAGS.warmup_epochs}.")
+    if FLAGS.schedule != "step" and FLAGS.step_factor != FLAGS["step_factor"].default:
+        raise ValueError(f"--step_factor={FLAGS.step_factor} needs --schedule=step, got --schedule={FLAGS.schedule}.")
     if FLAGS.schedule == "cosine":
         return schedules.WarmupCosine(peak, FLAGS.min_lr, data.total_steps, warmup, FLAGS.warmup_lr)
     _refuse("warmup_lr", "cosine")
@@ -305,20 +308,24 @@ def _finish(run: RunFolder, job: Job, method: SelfSupervisedModel, seconds: floa
     for name, memory in method.memories.items():
         if not run.memory(name).exists():
             save_memory(memory, run.memory(name))
-    rows = [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
-    pictures.loss_curves(run.path / "curves.png", run.metrics_file, overwrite=True)
+    rows = list(EpochRows(run.metrics_file).read().values())
+    if rows:
+        pictures.loss_curves(run.path / "curves.png", run.metrics_file, overwrite=True)
+    else:
+        common.say(f"{run.metrics_file} is lost, and the metrics of all epochs with it.")
     patches = [_PATCHES] if (run.path / _PATCHES).is_file() else []
-    drawn = ["curves.png", *_diagnose(run), "views.png", *patches]
+    drawn = [*["curves.png"] * bool(rows), *_diagnose(run), "views.png", *patches]
+    last = rows[-1] if rows else {}
     results = {
-        "metrics": {name: value for name, value in rows[-1].items() if name not in ("epoch", "step")}
-        | dict(job.summary(rows)),
-        "epochs": rows[-1]["epoch"],
-        "steps": rows[-1]["step"],
+        "metrics": {name: value for name, value in last.items() if name not in ("epoch", "step")}
+        | dict(job.summary(rows) if rows else {}),
+        "epochs": FLAGS.epochs,
+        "steps": job.data.total_steps,
         "seconds_of_this_process": round(seconds, 1),
         "encoders": {name: model_folder.encoder_hash(encoder) for name, encoder in method.encoders.items()},
     }
     write_json(run.results_file, results)
-    shown = {title: rows[-1].get(name) for name, title in _HEADLINES.items()}
+    shown = {title: last.get(name) for name, title in _HEADLINES.items()}
     accuracies = "".join(f"; {title} {value:.1%}" for title, value in shown.items() if value is not None)
     common.say(f"{run.path}: finished after {results['epochs']} epochs{accuracies}. Pictures: {', '.join(drawn)}.")
     logging.flush()

@@ -9,6 +9,7 @@ import hashlib
 import logging
 import os
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -161,6 +162,8 @@ def join() -> Workers:
         _say_who(cluster)
         await_chief(cluster, _MEET_WITHIN)
     strategy = distribute.strategy(FLAGS.strategy)
+    # Among several workers TensorFlow catches it, and does nothing; in training `callbacks.Checkpointing` does.
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     replicas = strategy.num_replicas_in_sync
     if FLAGS.batch_size % replicas:
         raise ValueError(

@@ -1,6 +1,7 @@
 """Flags that go alone and not together, and files that do not fit: told before anything is trained."""
 
 import json
+import pathlib
 import re
 
 import numpy as np
@@ -24,6 +25,14 @@ CASES = {
         "a rate at the end of no cosine": (
             ("--schedule=step", "--min_lr=0.1"),
             r"--min_lr=0\.1 needs --schedule=cosine or epoch_cosine, got --schedule=step",
+        ),
+        "a factor of steps where there are none": (
+            ("--schedule=cosine", "--step_factor=0.5"),
+            r"--step_factor=0\.5 needs --schedule=step, got --schedule=cosine",
+        ),
+        "a folder for what is in no folder": (
+            (f"--data_dir={pathlib.Path(__file__).parent}",),
+            r"data_dir is '.*': it must not be given, because the digits come with scikit-learn",
         ),
         "a warm-up of another schedule": (
             ("--schedule=linear", "--warmup_lr=0.1"),

@@ -142,6 +142,12 @@ def test_targets_of_other_images_are_refused(commands, teacher, cached, tmp_path
         done = commands.run("distill", *command)
         assert done.code == 2
         assert "targets.npy is damaged, it cannot be read (" in done.err
+    kept = bytearray(cached.targets_file.read_bytes())
+    kept[-5] ^= 1
+    (tmp_path / "run" / "targets.npy").write_bytes(kept)
+    done = commands.run("distill", *command)
+    assert done.code == 2
+    assert "targets.npy is damaged, its SHA-256 is not in" in done.err
 
 
 def test_mistakes_are_one_sentence(commands, teacher):

@@ -7,6 +7,7 @@ import types
 import pytest
 import tensorflow as tf
 
+from larq_ssl.callbacks.epoch_rows import EpochRows
 from larq_ssl.checkpoints import Checkpoints, NotFiniteError, NotSavedError
 from larq_ssl.experiments import common, endings, resuming
 from larq_ssl.experiments.run_folder import RunFolder
@@ -89,6 +90,7 @@ class TestRestore:
     @pytest.fixture
     def run(self, tmp_path) -> RunFolder:
         run = RunFolder(tmp_path)
+        run.flags_file.write_text("--checkpoint_every=3\n")
         for step in (3, 6):
             self.checkpoints(run).save(step)
             run.record_progress(step, 12, 0.1)
@@ -112,6 +114,17 @@ class TestRestore:
         with pytest.raises(ValueError, match=r"has saved step 6, but no checkpoint lies in .*checkpoints: .* --fresh"):
             resuming.restore(run, self.checkpoints(run))
 
+    def test_lines_of_epochs_tell_of_checkpoints_too(self, run):
+        """Those within them; the one at the end of the last epoch may have been prevented."""
+        run.checkpoints.rename(run.path / "elsewhere")
+        run.progress_file.unlink()
+        EpochRows(run.metrics_file).put(1, 4, {})
+        with pytest.raises(ValueError, match=r"has saved step 3, but no checkpoint"):
+            resuming.restore(run, self.checkpoints(run))
+        EpochRows(run.metrics_file).put(1, 3, {})
+        assert resuming.restore(run, self.checkpoints(run)) == 0
+
     def test_a_run_that_has_saved_nothing_begins(self, tmp_path):
         run = RunFolder(tmp_path)
+        run.flags_file.write_text("--checkpoint_every=3\n")
         assert resuming.restore(run, self.checkpoints(run)) == 0

@@ -43,6 +43,27 @@ def test_results_are_read_in_the_order_of_the_table(tmp_path):
         reliability.read(tmp_path / "missing")
 
 
+REPORT = """<?xml version="1.0" encoding="utf-8"?><testsuites><testsuite name="pytest" tests="4">
+<testcase name="a"/><testcase name="b[dino]"><failure/></testcase><testcase name="c"><skipped/></testcase>
+<testcase name="d"><error/></testcase></testsuite></testsuites>
+"""
+
+
+def test_a_fault_that_was_not_survived_is_named(tmp_path):
+    (tmp_path / "tests.xml").write_text(REPORT)
+    assert reliability.outcome(tmp_path) == (
+        "1 of 4 tests of `make test-faults` passed; these did not: `b[dino]`, `c`, `d`.\n"
+    )
+    (tmp_path / "tests.xml").write_text(
+        REPORT.replace("<failure/>", "").replace("<skipped/>", "").replace("<error/>", "")
+    )
+    assert reliability.outcome(tmp_path) == "4 of 4 tests of `make test-faults` passed.\n"
+    for content in ("<testsuites>", ""):
+        (tmp_path / "tests.xml").write_text(content)
+        with pytest.raises(ValueError, match="has no report of pytest"):
+            reliability.outcome(tmp_path)
+
+
 def test_lines_of_several_commits_name_theirs():
     lines = reliability.faults([row("SIGTERM"), row("labels", commit="def5678")]).splitlines()
     assert lines[0].endswith(" exit code | commit |")
@@ -52,7 +73,8 @@ def test_lines_of_several_commits_name_theirs():
 
 
 def test_every_exit_code_is_on_the_page():
-    text = reliability.page([row("SIGTERM")], None)
+    text = reliability.page([row("SIGTERM")], "77 of 77 passed.\n", None)
+    assert "\n77 of 77 passed.\n" in text
     codes = [value for name, value in vars(common).items() if name.endswith("_EXIT")]
     assert len(codes) == 6
     assert all(f"| {code} | " in text for code in codes)
@@ -113,6 +135,7 @@ def test_memory_of_a_process_that_is_no_more_is_none():
 
 def test_another_file_is_not_overwritten(commands, tmp_path):
     (tmp_path / "1.json").write_text(json.dumps(row("SIGTERM")))
+    (tmp_path / "tests.xml").write_text(REPORT)
     page, other = tmp_path / "page.md", tmp_path / "thesis.md"
     other.write_text("important")
     for _ in range(2):

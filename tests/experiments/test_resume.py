@@ -144,6 +144,21 @@ def test_a_run_that_is_killed_before_its_result_is_written_is_finished_by_the_sa
     assert run.memory("queue").is_file()
 
 
+def test_a_trained_run_that_has_lost_its_metrics_ends_without_them(runs, tmp_path):
+    folder = tmp_path / "lost"
+    shutil.copytree(runs.whole.path, folder)
+    for file in ("results.json", "curves.png"):
+        (folder / file).unlink()
+    (folder / "metrics.jsonl").write_text("")
+    done = runs.commands.run(*MOCO, f"--workdir={folder}")
+    assert done.code == 0, done.err
+    assert "metrics.jsonl is lost, and the metrics of all epochs with it." in done.out
+    results = RunFolder(folder).results()
+    assert (results["metrics"], results["epochs"], results["steps"]) == ({}, 3, 12)
+    assert results["encoders"] == runs.whole.results()["encoders"]
+    assert not (folder / "curves.png").exists()
+
+
 def test_damaged_checkpoints_stop_the_command_with_the_reasons(runs, tmp_path):
     folder = tmp_path / "damaged"
     shutil.copytree(runs.whole.path, folder)

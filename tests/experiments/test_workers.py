@@ -85,7 +85,7 @@ METHODS = {
     "moco": ("--queue_size=32", "--batch_norm_groups=4"),
     "simclr": (),
     "byol": (),
-    "msbreg": (),
+    "msbreg": ("--embedding_dim=8",),
     "infomin": ("--queue_size=32",),
     "supervised": (),
 }

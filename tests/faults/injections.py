@@ -83,6 +83,19 @@ def signal_after(step: int, number: int, seconds: float = 0.0) -> None:
     _once_at(step, later)
 
 
+def signal_before_training(number: int) -> None:
+    """A signal when the networks are built and the run has begun, before the first step."""
+    from larq_ssl.experiments import training
+
+    restore = training.restore
+
+    def signalled(*what):
+        _signal_self(number)
+        return restore(*what)
+
+    training.restore = signalled
+
+
 def kill_while_saving(step: int, point: str) -> None:
     """SIGKILL while the checkpoint of a step is half written, written, or synced, while an older one is deleted for it,
     or when it is in its place."""

@@ -87,6 +87,14 @@ def test_sigterm_to_one_worker_stops_both_after_the_same_step(trial: Trial, whol
     trial.record("worker of two gets SIGTERM", lost, exit_code=SIGTERM_EXIT)
 
 
+def test_sigterm_to_one_worker_before_training_ends_both(trial: Trial):
+    run = trial.run("terminated early")
+    ends = _start(trial, run, faults=_of(1, ("signal_before_training", {"number": signal.SIGTERM})))
+    assert [done.code for done in ends] == [LOST_WORKER_EXIT, -signal.SIGTERM], [done.out for done in ends]
+    assert ends[0].seconds < SECONDS
+    assert run.saved_step() == 0
+
+
 @pytest.mark.parametrize("flag", ["--seed=5", "--checkpoint_every=4"])
 def test_workers_that_do_not_belong_together(trial: Trial, flag: str):
     """What is trained, and what they do together besides."""
