@@ -6,6 +6,7 @@ stopped. It needs the extra `detection` (`make detection`).
 """
 
 import contextlib
+import dataclasses
 import functools
 import sys
 
@@ -32,18 +33,9 @@ flags.adopt_module_key_flags(detect_flags)
 
 def backbone(source: Encoder) -> Encoder:
     """A network like the one that was pre-trained, with its weights or, with `--init=random`, with fresh ones."""
-    spec = source.spec
     synchronized = FLAGS.sync_batch_norm and FLAGS.strategy != "single"
-    encoder = build(
-        spec.name,
-        None,
-        spec.binarization,
-        spec.stem,
-        spec.width,
-        spec.preprocessing,
-        rotate_input=spec.rotate_input,
-        synchronized=synchronized,
-    )
+    spec = dataclasses.replace(source.spec, image_size=None, classes=None)
+    encoder = build(**dataclasses.asdict(spec), synchronized=synchronized)
     if FLAGS.init == "encoder":
         common.say(f"The backbone starts from {FLAGS.run or FLAGS.encoder_dir}: {_taken_over(source, encoder)}.")
     return encoder

@@ -5,6 +5,7 @@ The whole network of a pre-trained run is trained, from `--head_layer` of its pr
 with several labels each (`--dataset=voc_folder`) get a sigmoid per class, and are validated by mAP.
 """
 
+import dataclasses
 import functools
 import pathlib
 from collections.abc import Sequence
@@ -171,17 +172,8 @@ def build(source: Encoder, source_head: tf.keras.Sequential | None, classes: int
         classes: How many there are.
         several: Whether an image has several of them.
     """
-    spec = source.spec
-    student = models.build(
-        spec.name,
-        None,
-        spec.binarization,
-        spec.stem,
-        spec.width,
-        spec.preprocessing,
-        rotate_input=spec.rotate_input,
-        synchronized=stages.synchronized(),
-    )
+    spec = dataclasses.replace(source.spec, image_size=None, classes=None)
+    student = models.build(**dataclasses.asdict(spec), synchronized=stages.synchronized())
     where = "random weights" if _RANDOM.value else (_RUN.value or _ENCODER_DIR.value)
     common.say(f"student starts from {where}: {copy_weights(source, student)}.")
     kept: tf.keras.Sequential | None = None
