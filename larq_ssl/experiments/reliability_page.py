@@ -11,7 +11,7 @@ from larq_ssl.experiments import common
 from larq_ssl.files import read_json
 
 TITLE = "# What a run survives\n"
-_NAMES = {"bssl": "BSSL", "dino": "DINO", "moco": "MoCo"}
+_NAMES = {"bssl": "BSSL", "dino": "DINO", "moco": "MoCo", "dino/photographs": "DINO, decoding JPEG files"}
 _ORDER = (
     *("kill -9", "SIGTERM", "--max_hours", "worker", "SIGKILL while", "kill between", "kill at", "truncated file"),
     *(

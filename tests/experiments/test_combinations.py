@@ -229,6 +229,10 @@ CASES = {
     "endurance": {
         "a file that is there": (("--out={}/measured",), r"measured\.json exists already; choose another name"),
         "no methods": (("--methods=", "--out={}/new"), r"--methods must name a command, such as"),
+        "other images": (
+            ("--methods=dino/photos", "--out={}/new"),
+            r"or have /photographs behind them, got dino/photos",
+        ),
     },
     "grid": {
         "a file for a folder": (
