@@ -30,6 +30,9 @@ class EpochRows:
             lines = self._file.read_text().splitlines() if self._file.is_file() else []
             rows = [json.loads(line) for line in lines]
             self._rows = {int(row["epoch"]): row for row in rows if int(row["step"]) >= 0}
+            for value in (value for row in rows for value in row.values()):
+                if isinstance(value, str | bool):
+                    raise ValueError(f"{value!r} is no number")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ValueError(
                 f"{self._file} is damaged: not each of its lines is the JSON object of an epoch ({error}). Move it "

@@ -258,6 +258,8 @@ def load_dataset(
             raise ValueError(
                 f"data_dir is {data_dir!r}: it must not be given, because the digits come with scikit-learn"
             )
+        if val_fraction > 0.0:
+            raise ValueError(f"val_fraction is {val_fraction}: it must be 0, because the digits have images to test on")
         dataset = _digits(split)
     elif name == "folder":
         from larq_ssl.data.folder import load_folder

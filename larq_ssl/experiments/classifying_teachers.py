@@ -127,7 +127,7 @@ def _read(run: RunFolder, images: int) -> np.ndarray:
     """
     file = run.targets_file
     try:
-        table = np.load(file, mmap_mode="r", allow_pickle=False)
+        table = np.lib.format.open_memmap(file, mode="r")
     except (ValueError, EOFError, OSError) as error:
         raise ValueError(f"{file} is damaged, it cannot be read ({error}); --fresh begins anew.") from error
     if table.shape[:1] != (images,) or table.dtype != np.float32:

@@ -1,6 +1,7 @@
 """What all commands share: recipes, mistakes of the user, and how they are told."""
 
 import contextlib
+import errno
 import logging
 import math
 import os
@@ -36,8 +37,14 @@ TIME_EXIT = 75
 CHECKPOINT_EVERY = 1000
 """Steps between two checkpoints, by default."""
 
+LARGEST_IMAGE = 8192
+"""Largest `--image_size`."""
+
 INTERRUPTED_EXIT = 130
 """Exit code of a command that was stopped with Ctrl-C."""
+
+# Those of float32 and int32.
+_LARGEST_FLOAT, _LARGEST_INTEGER = 3.4e38, 2**31 - 1
 
 
 def run(main: Callable[[], int | None], default_recipe: Callable[[Sequence[str]], str | None] | None = None) -> None:
@@ -88,11 +95,28 @@ def _parsed(argv: list[str]) -> list[str]:
         sys.exit(fail(f"{str(error).rstrip('.')}, in {' '.join(argv[1:])}; --help lists the flags.", 1))
     for name in flags.FLAGS:
         value = flags.FLAGS[name].value
-        for number in value if isinstance(value, list) else [value]:
-            # No bound keeps NaN out, and most flags have none above.
-            if isinstance(number, float) and not math.isfinite(number):
-                sys.exit(fail(f"--{name}={number}: the value must be {_allowed(name)}.", 1))
+        for part in value if isinstance(value, list) else [value]:
+            if (wanted := _instead_of(name, part)) is not None:
+                sys.exit(fail(f"--{name}={ascii(part).strip(chr(39))}: the value must be {wanted}.", 1))
     return left
+
+
+def _instead_of(name: str, value: object) -> str | None:
+    """What a parsed value must be that TensorFlow or files cannot have; `None` for one that they can have."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return "text in UTF-8"
+    # No bound keeps NaN out, and most flags have none above.
+    if isinstance(value, float) and not math.isfinite(value):
+        return _allowed(name)
+    if isinstance(value, float) and abs(value) > _LARGEST_FLOAT:
+        return f"{_allowed(name)} of at most {_LARGEST_FLOAT:g}"
+    bounded = getattr(flags.FLAGS[name].parser, "upper_bound", None) is not None
+    if isinstance(value, int) and abs(value) > _LARGEST_INTEGER and not bounded:
+        return f"{_allowed(name)} of at most {_LARGEST_INTEGER:,}"
+    return None
 
 
 def _allowed(name: str) -> str:
@@ -152,8 +176,9 @@ def recipe_file(name: str) -> pathlib.Path:
     """The flagfile of a recipe such as `digits/bssl_stage1`."""
     folder = recipes_folder()
     file = folder / f"{name}.flags"
-    if not file.is_file():
-        beside = [path.with_suffix("") for path in file.parent.glob("*.flags")]
+    within = folder.resolve() in file.resolve().parents
+    if not within or not file.is_file():
+        beside = [path.with_suffix("") for path in file.parent.glob("*.flags")] if within else []
         known = sorted(path.relative_to(folder).as_posix() for path in beside or folder.glob("*/"))
         what = "" if beside else "in a folder that is "
         raise ValueError(f"--recipe must be {what}one of {', '.join(known)}, got {name!r}.")
@@ -203,12 +228,35 @@ def refuse_no_place(flag: str, value: str, is_file: bool = False) -> None:
 
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
-    """Turns the `ValueError` of a mistake, or what the file system refuses, into one sentence and exit code 2."""
+    """Turns the `ValueError` of a mistake, what the file system refuses, or what needs more memory than there is, into
+    one sentence and exit code 2."""
     try:
         yield
     except (ValueError, OSError, flags.Error) as error:
         absl_logging.debug("The mistake was found here:", exc_info=True)
         sys.exit(fail(str(error), 2))
+    except Exception as error:
+        if not needs_memory(error):
+            raise
+        absl_logging.debug("The memory was missing here:", exc_info=True)
+        sys.exit(fail(no_memory(error), 2))
+
+
+def needs_memory(error: Exception) -> bool:
+    """Whether NumPy or TensorFlow, also by way of each other, did not get the memory that they asked for."""
+    # By name, since not all commands import TensorFlow.
+    of_tensorflow = type(error).__name__ == "ResourceExhaustedError" and os.strerror(errno.ENOSPC) not in str(error)
+    return isinstance(error, MemoryError) or of_tensorflow or "MemoryError: " in str(error)
+
+
+def no_memory(error: Exception) -> str:
+    """The sentence for an error that `needs_memory`."""
+    lines = [line for line in str(error).splitlines() if "llocat" in line] or str(error).splitlines() or ["malloc"]
+    told = lines[0].rpartition("Error: ")[2].strip().rstrip(".")
+    return (
+        f"There is not enough memory ({told}): smaller values of such flags as --batch_size, --image_size, --width or "
+        "those of heads and queues need less."
+    )
 
 
 def fail(sentence: str, code: int) -> int:

@@ -22,7 +22,7 @@ from larq_ssl.models.encoder import BINARIZATIONS, STEMS
 from larq_ssl.models.published_costs import FIGURES
 
 _ENCODERS = flags.DEFINE_multi_enum("encoder", None, list(ARCHITECTURES), "Network, once or more; by default all.")
-_IMAGE_SIZE = flags.DEFINE_integer("image_size", 224, "Side of the images in pixels.", 8)
+_IMAGE_SIZE = flags.DEFINE_integer("image_size", 224, "Side of the images in pixels.", 8, common.LARGEST_IMAGE)
 _BINARIZATION = flags.DEFINE_enum(
     "binarization", None, list(BINARIZATIONS), "Of the networks; by default the most binary one of each."
 )

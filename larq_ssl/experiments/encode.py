@@ -38,7 +38,9 @@ _IMAGES = flags.DEFINE_multi_string(
 )
 _OUT = flags.DEFINE_string("out", None, "File to be written, .npz.")
 _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Replace the file of --out.")
-_IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Side of the images; by default as in the run.", 8)
+_IMAGE_SIZE = flags.DEFINE_integer(
+    "image_size", None, "Side of the images; by default as in the run.", 8, common.LARGEST_IMAGE
+)
 _BATCH = flags.DEFINE_integer("batch_size", 256, "Images per step.", 1)
 _MAX_BAD = flags.DEFINE_float("max_bad_images", 0.001, "Share of the files that may be unreadable.", 0, 1)
 _CODES = flags.DEFINE_bool("codes", False, "Also the signs of the features, packed into bits.")

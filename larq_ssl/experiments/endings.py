@@ -84,6 +84,8 @@ def told(several: bool = False) -> Iterator[None]:
             for number in _STORAGE:
                 if os.strerror(number) in line:
                     raise OSError(number, line.strip()) from error
+        if common.needs_memory(error):
+            raise StoppedError(common.no_memory(error)) from error
         if several and isinstance(error, _OF_OTHERS):
             raise LostWorkerError(
                 f"Another worker is lost ({_known(lines)}): start all of them again with the same command, which goes "

@@ -39,7 +39,9 @@ _VAL_FRACTION = flags.DEFINE_float(
 _LIMIT = flags.DEFINE_integer(
     "max_train_images", None, "Probe with a fixed, class-balanced subset; by default the run's.", 2
 )
-_IMAGE_SIZE = flags.DEFINE_integer("image_size", None, "Side of the images; by default as for the run.", 8)
+_IMAGE_SIZE = flags.DEFINE_integer(
+    "image_size", None, "Side of the images; by default as for the run.", 8, common.LARGEST_IMAGE
+)
 _RANDOM = flags.DEFINE_bool("random", False, "Probe the untrained encoder (BatchNorm calibrated): the baseline.")
 _RAW_PIXELS = flags.DEFINE_bool("raw_pixels", False, "Probe the pixels themselves, without any network: a baseline.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the probe, and of the weights with --random.", 0, 2**32 - 1)
@@ -86,6 +88,8 @@ def load(protocol: str, preset: str, which: str = "student", multi_label: bool =
     """
     if (_RUN.value is None) == (_ENCODER_DIR.value is None):
         raise ValueError("Give either --run=<run folder> or --encoder_dir=<encoder folder>.")
+    if _WHICH.value is not None and _ENCODER_DIR.value is not None:
+        raise ValueError(f"--which={_WHICH.value} has no meaning with --encoder_dir, which holds one encoder.")
     if _RANDOM.value and _RAW_PIXELS.value:
         raise ValueError("--random and --raw_pixels are two baselines: give one of them.")
     if _PROBE_DIR.value is not None:

@@ -9,7 +9,7 @@ from absl import flags
 
 from larq_ssl.experiments import common
 from larq_ssl.experiments.reliability_page import TITLE, outcome, page, read
-from larq_ssl.files import read_json, write_whole
+from larq_ssl.files import read_object, write_whole
 
 _FAULTS = flags.DEFINE_string("faults", "runs/faults", "Folder with the results of `make test-faults`.")
 _ENDURANCE = flags.DEFINE_string("endurance", None, "Name of what `endurance` has written, without .json.")
@@ -19,7 +19,7 @@ _OUT = flags.DEFINE_string("out", "docs/reliability.md", "The page; an older one
 def main() -> int:
     with common.user_errors():
         out = pathlib.Path(_OUT.value)
-        if out.exists() and not out.read_text().startswith(TITLE):
+        if out.exists() and not (out.is_file() and out.read_bytes().startswith(TITLE.encode())):
             raise ValueError(f"--out={out} is another file than such a page; choose another name.")
         common.refuse_no_place("out", _OUT.value, is_file=True)
         measured = None
@@ -29,7 +29,7 @@ def main() -> int:
                 raise ValueError(
                     f"--endurance={_ENDURANCE.value} must be the --out of `endurance`: there is no {file}."
                 )
-            measured = read_json(file)
+            measured = read_object(file, "machine", "measured")
         faults = pathlib.Path(_FAULTS.value)
         write_whole(out, page(read(faults), outcome(faults), measured), overwrite=True)
     common.say(f"{out} is written.")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from larq_ssl.experiments import common
-from larq_ssl.files import read_json
+from larq_ssl.files import read_object
 
 TITLE = "# What a run survives\n"
 _NAMES = {"bssl": "BSSL", "dino": "DINO", "moco": "MoCo", "dino/photographs": "DINO, decoding JPEG files"}
@@ -41,6 +41,7 @@ _CODES = {
     common.SIGTERM_EXIT: "SIGTERM; saved, and the same command goes on",
 }
 
+_ROW = ("fault", "method", "lost_steps", "lost_files", "every", "commit", "time")
 _NOT_PASSED = ("failure", "error", "skipped")
 
 _PROMISE = """
@@ -78,7 +79,9 @@ def read(folder: pathlib.Path) -> list[dict[str, Any]]:
     # Raises
         ValueError: If there are none.
     """
-    rows = [read_json(file) for file in sorted(folder.glob("*.json"))]
+    rows = [read_object(file, *_ROW) for file in sorted(folder.glob("*.json"))]
+    if len({row["every"] for row in rows}) > 1:
+        raise ValueError(f"--faults={folder}: its results are of several distances between checkpoints.")
     if not rows:
         raise ValueError(
             f"--faults={folder}: there are no results in it; `make test-faults FAULTS={folder}` makes them."
@@ -100,6 +103,8 @@ def outcome(folder: pathlib.Path) -> str:
             f"--faults={folder} has no report of pytest ({error}); `make test-faults FAULTS={folder}` makes it."
         ) from error
     cases = [case for suite in suites for case in suite.iter("testcase")]
+    if not cases:
+        raise ValueError(f"--faults={folder}: {file} has no test in it; `make test-faults FAULTS={folder}` makes it.")
     bad = [case.get("name", "") for case in cases if any(case.find(kind) is not None for kind in _NOT_PASSED)]
     passed = f"{len(cases) - len(bad)} of {len(cases)} tests of `make test-faults` passed"
     return f"{passed}; these did not: {', '.join(f'`{name}`' for name in bad)}.\n" if bad else f"{passed}.\n"

@@ -12,7 +12,7 @@ def restore(run: RunFolder, checkpoints: Checkpoints) -> int:
     EpochRows(run.diagnostics_file).read()
     trained = max((row["step"] for row in EpochRows(run.metrics_file).read().values()), default=0)
     # The line of an epoch is written after the checkpoints within it, and before the one at its end.
-    every = int(run.flags()["checkpoint_every"])
+    every = int(run.flags().get("checkpoint_every", common.CHECKPOINT_EVERY))
     implied = max(trained - 1, 0) // every * every
     done, reached = checkpoints.restore() or 0, max(run.saved_step(), implied)
     if done == 0 and reached:

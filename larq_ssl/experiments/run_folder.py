@@ -24,10 +24,11 @@ _PACKAGES = (
     "larq_ssl",
 )
 _LOCK = ".lock"
-# What other commands take over from a run.
+# What other commands take over from a run: type and least value.
 _NUMBERS = {
-    **dict.fromkeys(("batch_size", "epochs", "image_size", "max_train_images", "seed"), int),
-    **dict.fromkeys(("val_fraction", "width"), float),
+    **dict.fromkeys(("batch_size", "checkpoint_every", "epochs", "image_size", "max_train_images"), (int, 1)),
+    "seed": (int, 0),
+    **dict.fromkeys(("val_fraction", "width"), (float, 0.0)),
 }
 # Whoever asks whether a folder is in use has its lock for a moment.
 _LOCK_TRIES, _LOCK_PAUSE = 5, 0.05
@@ -131,11 +132,15 @@ class RunFolder:
         lines = read_text(self.flags_file).splitlines()
         pairs = (line.removeprefix("--").partition("=") for line in lines if line.startswith("--"))
         told = {name: value for name, _, value in pairs}
-        for name, kind in _NUMBERS.items():
+        for name, (kind, least) in _NUMBERS.items():
+            if name not in told:
+                continue
             try:
-                kind(told.get(name, 0))
+                number = kind(told[name])
             except ValueError:
                 raise ValueError(f"{self.flags_file} is damaged: --{name}={told[name]} is no number.") from None
+            if not number >= least:
+                raise ValueError(f"{self.flags_file} is damaged: --{name}={told[name]} must be at least {least}.")
         return told
 
     def record_progress(self, step: int, total_steps: int, seconds: float) -> None:
@@ -186,9 +191,12 @@ class RunFolder:
             ValueError: If the folder belongs to a run with other identity flags, holds something else, or another
                 process is in it.
         """
-        self._refuse_foreign()
-        made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self._refuse_foreign()
+            made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"--workdir={self.path} cannot be made or read: {error.strerror}.") from error
         with contextlib.ExitStack() as self._locks:
             self._lock()
             self._locks.callback(self._clean_up, made)
@@ -262,7 +270,21 @@ class RunFolder:
         self.path.mkdir()
         self._lock()
 
+    def _refuse_misplaced(self) -> None:
+        folders = (
+            self.checkpoints,
+            self.tensorboard,
+            *(self.path / name for name in ("encoders", "heads", "memories")),
+        )
+        for path in folders:
+            if path.exists() and not path.is_dir():
+                raise ValueError(f"{path} is a file, where a run has a folder: move it away.")
+        for path in (self.progress_file, self.metrics_file, self.diagnostics_file, self.results_file):
+            if path.is_dir():
+                raise ValueError(f"{path} is a folder, where a run has a file: move it away.")
+
     def _refuse_foreign(self) -> None:
+        self._refuse_misplaced()
         if not self.path.exists() or self.flags_file.is_file():
             return
         if not self.path.is_dir():
@@ -286,6 +308,8 @@ class RunFolder:
     def _record_environment(self) -> None:
         file = self.path / "environment.json"
         starts = read_object(file, "starts")["starts"] if file.is_file() else []
+        if not isinstance(starts, list):
+            raise ValueError(f"{file} is damaged: its starts are {starts!r}, no list.")
         write_json(file, {"starts": [*starts, environment()]}, overwrite=True)
 
 

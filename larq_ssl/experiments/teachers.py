@@ -8,7 +8,7 @@ from absl import flags
 
 from larq_ssl.experiments import common, imported_run
 from larq_ssl.experiments.run_folder import RunFolder
-from larq_ssl.files import read_json, read_text
+from larq_ssl.files import read_object, read_text
 
 FLAGS = flags.FLAGS
 
@@ -143,4 +143,4 @@ def _imported(file: pathlib.Path, classifier: bool = False) -> pathlib.Path:
 def _source_of(folder: pathlib.Path) -> str | None:
     """Fingerprint of the file that a folder was converted from."""
     record = folder / "import.json"
-    return read_json(record).get("sha256") if record.is_file() else None
+    return read_object(record).get("sha256") if record.is_file() else None

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from absl import flags
 
 from larq_ssl.distribute import STRATEGIES
-from larq_ssl.experiments.common import CHECKPOINT_EVERY, TIME_EXIT
+from larq_ssl.experiments.common import CHECKPOINT_EVERY, LARGEST_IMAGE, TIME_EXIT
 from larq_ssl.optimizers import OPTIMIZERS
 
 FLAGS = flags.FLAGS
@@ -41,7 +41,7 @@ flags.DEFINE_string("recipe", None, "Flagfile <dataset>/<name> of larq_ssl; flag
 flags.DEFINE_string("encoder", None, "Network to train, see larq_ssl.models.")
 flags.DEFINE_float("width", 1.0, "Factor of the encoder's channels.", 0.01, 16)
 flags.DEFINE_enum("stem", "imagenet", ["imagenet", "cifar"], "First layers: for large or for small images.")
-flags.DEFINE_integer("image_size", 224, "Side of the (global) views in pixels.", 8)
+flags.DEFINE_integer("image_size", 224, "Side of the (global) views in pixels.", 8, LARGEST_IMAGE)
 flags.DEFINE_enum("preprocessing", "imagenet", ["imagenet", "unit", "zoo", "none"], "Of pixels, inside the encoder.")
 flags.DEFINE_enum("binarization", None, ["none", "activations", "full"], "Of the encoder; a stage sets it.")
 flags.DEFINE_integer("stage", None, "1: binary activations; 2: binary weights too, starting from stage 1.", 1, 2)

@@ -29,7 +29,11 @@ _POLICY = flags.DEFINE_enum("policy", None, list(POLICIES), "View policy.", requ
 _DATASET = flags.DEFINE_string("dataset", "digits", "Images: digits (bundled), folder, or the name of a TFDS data set.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where the data set lies: the folder of images, or TFDS's data_dir.")
 _IMAGE_SIZE = flags.DEFINE_integer(
-    "image_size", None, "Side of the global views in pixels; by default 224, for images of up to 64 pixels 32.", 8
+    "image_size",
+    None,
+    "Side of the global views in pixels; by default 224, for images of up to 64 pixels 32.",
+    8,
+    common.LARGEST_IMAGE,
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Of the views and the choice of images.", 0, 2**32 - 1)
 _OUT = flags.DEFINE_string("out", None, "Folder to be made; by default runs/views/<policy>-<dataset>.")

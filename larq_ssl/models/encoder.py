@@ -31,6 +31,8 @@ class EncoderSpec:
     rotate_input: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise ValueError(f"`name` must be a string, not {self.name!r}.")
         _check_choice("binarization", self.binarization, BINARIZATIONS)
         _check_choice("stem", self.stem, STEMS)
         for argument in ("image_size", "classes"):

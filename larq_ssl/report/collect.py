@@ -177,8 +177,10 @@ def _read(path: pathlib.Path, name: str) -> Run:
 def _results(run: RunFolder, notes: list[str]) -> Mapping[str, Any]:
     try:
         found = run.results()
-        return {**found, "metrics": dict(found["metrics"]), "encoders": dict(found.get("encoders", {}))}
-    except (ValueError, TypeError, KeyError):
+        encoders = {str(name): str(digest) for name, digest in found.get("encoders", {}).items()}
+        epochs = {"epochs": int(found["epochs"])} if "epochs" in found else {}
+        return {**found, **epochs, "metrics": dict(found["metrics"]), "encoders": encoders}
+    except (ValueError, TypeError, KeyError, AttributeError):
         notes.append(f"{run.results_file.name} cannot be read.")
         return {}
 

@@ -22,6 +22,7 @@ CASES = {
             ("--batch_size=2048", "--queue_size=2048"),
             r"batch_size is 2048: it must lie in \[1, 1400",
         ),
+        "a part of the digits held out": (("--val_fraction=0.5",), r"val_fraction is 0\.5: it must be 0"),
         "a rate at the end of no cosine": (
             ("--schedule=step", "--min_lr=0.1"),
             r"--min_lr=0\.1 needs --schedule=cosine or epoch_cosine, got --schedule=step",
@@ -300,6 +301,10 @@ CASES = {
         "two baselines": (
             ("--encoder_dir={}/teacher", *DIGITS, "--random", "--raw_pixels"),
             r"--random and --raw_pixels are two",
+        ),
+        "one of several encoders where there is one": (
+            ("--encoder_dir={}/teacher", *DIGITS, "--which=ema"),
+            r"--which=ema has no meaning with --encoder_dir",
         ),
         "a damaged encoder": (("--encoder_dir={}/damaged", *DIGITS), r"weights\.npz is not a readable file of weights"),
         "more neighbours than images": (

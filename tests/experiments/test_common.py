@@ -4,6 +4,7 @@ import logging
 import sys
 
 import pytest
+import tensorflow as tf
 from absl import flags
 
 from larq_ssl.experiments import common
@@ -118,6 +119,44 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(error, capsys):
     said = capsys.readouterr()
     assert said.err == f"error: {error}\n"
     assert said.out == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (MemoryError(), "malloc"),
+        (MemoryError("Unable to allocate 4.00 EiB for an array"), "Unable to allocate 4.00 EiB for an array"),
+        (
+            tf.errors.ResourceExhaustedError(None, None, "{{node x}}\nOOM allocating tensor[9]"),
+            "OOM allocating tensor[9]",
+        ),
+        (
+            tf.errors.UnknownError(None, None, "_ArrayMemoryError: Unable to allocate 1 TiB\nTraceback ..."),
+            "Unable to allocate 1 TiB",
+        ),
+    ],
+)
+def test_what_needs_more_memory_than_there_is_is_told(error, told, capsys):
+    with pytest.raises(SystemExit) as stop, common.user_errors():
+        raise error
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith(f"error: There is not enough memory ({told}): smaller values of such")
+
+
+def test_a_full_disk_is_no_lack_of_memory():
+    assert not common.needs_memory(tf.errors.ResourceExhaustedError(None, None, "x; No space left on device"))
+
+
+@pytest.mark.parametrize("name", ["{}/evil", "../../../../../../..{}/evil"])
+def test_a_recipe_from_elsewhere_is_none(tmp_path, name):
+    (tmp_path / "evil.flags").write_text("--epochs=3\n")
+    with pytest.raises(ValueError, match=r"--recipe must be in a folder that is one of .*digits.*evil'"):
+        common.with_recipe(["command", f"--recipe={name.format(tmp_path)}"], None)
+
+
+def test_text_that_is_no_utf_8_is_told(commands, tmp_path):
+    done = commands.run("moco", "--workdir=x\udcff")
+    assert (done.code, done.err) == (1, "error: --workdir=x\\udcff: the value must be text in UTF-8.\n")
 
 
 def test_another_error_is_not_hidden():

@@ -137,7 +137,7 @@ def test_targets_of_other_images_are_refused(commands, teacher, cached, tmp_path
     done = commands.run("distill", *command)
     assert done.code == 2
     assert "is not of these 1400 images" in done.err
-    for damage in (b"", b"\x93NUMPY", b"anything"):
+    for damage in (b"", b"\x93NUMPY", b"anything", b"PK\x03\x04"):
         (tmp_path / "run" / "targets.npy").write_bytes(damage)
         done = commands.run("distill", *command)
         assert done.code == 2

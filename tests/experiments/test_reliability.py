@@ -58,10 +58,29 @@ def test_a_fault_that_was_not_survived_is_named(tmp_path):
         REPORT.replace("<failure/>", "").replace("<skipped/>", "").replace("<error/>", "")
     )
     assert reliability.outcome(tmp_path) == "4 of 4 tests of `make test-faults` passed.\n"
-    for content in ("<testsuites>", ""):
+    for content, told in (
+        ("<testsuites>", "no report of pytest"),
+        ("", "no report of"),
+        ("<testsuite/>", "no test in it"),
+    ):
         (tmp_path / "tests.xml").write_text(content)
-        with pytest.raises(ValueError, match="has no report of pytest"):
+        with pytest.raises(ValueError, match=told):
             reliability.outcome(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "holds no JSON object"),
+        ('{"fault": "x"}', "object with 'method'"),
+        (json.dumps(row("x") | {"every": 4}), "of"),
+    ],
+)
+def test_damaged_results_are_named(tmp_path, content, message):
+    (tmp_path / "1.json").write_text(json.dumps(row("SIGTERM")))
+    (tmp_path / "2.json").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        reliability.read(tmp_path)
 
 
 def test_lines_of_several_commits_name_theirs():
@@ -145,6 +164,14 @@ def test_another_file_is_not_overwritten(commands, tmp_path):
     assert done.code == 2
     assert "is another file than such a page" in done.err
     assert other.read_text() == "important"
+    other.write_bytes(b"\xff")
+    (tmp_path / "folder").mkdir()
+    for place in (other, tmp_path / "folder"):
+        done = commands.run("reliability", f"--faults={tmp_path}", f"--out={place}")
+        assert (done.code, "is another file than such a page" in done.err) == (2, True), done.err
+    (tmp_path / "measured.json").write_text("{}")
+    done = commands.run("reliability", f"--faults={tmp_path}", f"--out={page}", f"--endurance={tmp_path}/measured")
+    assert (done.code, "holds no JSON object with 'machine'" in done.err) == (2, True), done.err
 
 
 def test_memory_is_not_measured_where_it_cannot_be_read(commands):

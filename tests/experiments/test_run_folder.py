@@ -98,6 +98,8 @@ def test_another_value_of_an_identity_flag_is_refused_by_name(run, change, messa
     [
         (b"--lr=0.1\n--val_fraction=abc\n", r"flags\.txt is damaged: --val_fraction=abc is no number\."),
         (b"--lr=0.1\n--image_size=16.5\n", r"flags\.txt is damaged: --image_size=16\.5 is no number\."),
+        (b"--image_size=0\n", r"flags\.txt is damaged: --image_size=0 must be at least 1\."),
+        (b"--val_fraction=nan\n", r"flags\.txt is damaged: --val_fraction=nan must be at least 0\.0\."),
         (b"--lr=0.1\n\xff\xfe", r"flags\.txt is damaged, or no text: its byte 9 is not UTF-8\."),
     ],
 )
@@ -105,6 +107,34 @@ def test_damaged_flags_are_told(run, content, message):
     run.flags_file.write_bytes(content)
     with pytest.raises(ValueError, match=message):
         run.flags()
+
+
+def test_damaged_starts_are_told_and_kept(run):
+    file = run.path / "environment.json"
+    file.write_text('{"starts": 5}')
+    with pytest.raises(ValueError, match=r"environment\.json is damaged: its starts are 5, no list\."):
+        start(run, FLAGS)
+    assert file.read_text() == '{"starts": 5}'
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "tensorboard", "encoders", "heads", "memories"])
+def test_a_file_where_a_folder_belongs_is_told(run, name):
+    (run.path / name).write_text("")
+    with pytest.raises(ValueError, match=rf"{name} is a file, where a run has a folder: move it away\."):
+        start(run, FLAGS)
+
+
+@pytest.mark.parametrize("name", ["progress.json", "metrics.jsonl", "diagnostics.jsonl", "results.json"])
+def test_a_folder_where_a_file_belongs_is_told(run, name):
+    (run.path / name).mkdir()
+    with pytest.raises(ValueError, match=rf"{name} is a folder, where a run has a file: move it away\."):
+        start(run, FLAGS)
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "/proc/self/x"])
+def test_a_folder_that_cannot_be_made_is_told(tmp_path, name):
+    with pytest.raises(ValueError, match=r"^--workdir=.* cannot be made or read: "):
+        start(RunFolder(tmp_path / name), FLAGS)
 
 
 @pytest.mark.parametrize("step", [None, "x", -1, 1.5])

@@ -25,7 +25,6 @@ def _files(run: RunFolder) -> set[str]:
     return {name for name in found if "tfevents" not in name}
 
 
-@pytest.mark.slow
 def test_two_workers_leave_what_one_process_leaves(commands):
     one, two = (RunFolder(commands.folder / "workers" / name) for name in ("one", "two"))
     alone = commands.run(*COMMAND, f"--workdir={one.path}")

@@ -68,7 +68,8 @@ def _described(flag: flags.Flag) -> Flag:
 def _outside(parser: Any, step: float) -> list[str]:
     lowest, highest = parser.lower_bound, parser.upper_bound
     below = [] if lowest is None else [str(lowest - max(step, 1e-6 * abs(lowest)) if lowest else -step)]
-    above = [] if highest is None else [str(highest + max(step, 1e-6 * abs(highest)))]
+    too_large = "9" * 20 if step == 1 else "1e+300"
+    above = [too_large] if highest is None else [str(highest + max(step, 1e-6 * abs(highest)))]
     return [*below, *above]
 
 

@@ -59,13 +59,21 @@ def test_what_cannot_be_read_is_said(tmp_path):
     write_probe(path, "knn-dino-digits", {"knn/dino/digits/20/top1": 0.5})
     (path / "probes" / "knn-dino-digits" / "results.json").write_text("{")
     (path / "metrics.jsonl").write_text("nonsense\n{}\n")
-    (path / "encoders" / "student" / "encoder.json").write_text("{}")
-    (run,) = collect([path])
-    assert len(run.notes) == 3
+    described = path / "encoders" / "student" / "encoder.json"
+    for content in ('{"spec": {"name": ["x"]}}', "{}"):
+        described.write_text(content)
+        (run,) = collect([path])
+        assert len(run.notes) == 3
     assert [word in " ".join(run.notes) for word in ("metrics.jsonl", "encoder", "probe")] == [True] * 3
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "3", '{"metrics": 1}', '{"metrics": {}, "encoders": []}x'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{", "[]", "3", '{"metrics": 1}', '{"metrics": {}, "encoders": []}x', '{"metrics": {}, "encoders": []}'),
+        '{"metrics": {}, "epochs": null}',
+    ],
+)
 def test_a_run_with_a_broken_result_is_unfinished_and_says_so(tmp_path, text):
     path = write_run(tmp_path / "run")
     (path / "results.json").write_text(text)
