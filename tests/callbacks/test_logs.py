@@ -240,7 +240,16 @@ class TestProgressBar:
         assert "other" not in shown
 
 
-@pytest.mark.parametrize("text", ['{"epoch": 1, "step": 5}\n{"epoch": 2, "st', "[1]\n", '{"epoch": 1}\n', "\0"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"epoch": 1, "step": 5}\n{"epoch": 2, "st',
+        "[1]\n",
+        '{"epoch": 1}\n',
+        '{"epoch": 1, "step": 5, "loss": "x"}',
+        "\0",
+    ],
+)
 def test_rows_that_are_damaged_are_named(tmp_path, text):
     file = tmp_path / "metrics.jsonl"
     file.write_text(text)

@@ -38,8 +38,9 @@ def test_what_a_file_system_answers_to_tensorflow_is_an_os_error(error):
 
 
 def test_memory_of_an_accelerator_is_no_matter_of_files():
-    error = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape[1]")
-    assert raised(error) is error
+    with pytest.raises(endings.StoppedError, match="There is not enough memory") as caught, endings.told():
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor with shape[1]")
+    assert endings.exit_code(caught.value) == 1
 
 
 def test_a_loss_that_is_not_finite_has_its_sentence_and_code():

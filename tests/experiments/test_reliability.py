@@ -73,7 +73,7 @@ def test_a_fault_that_was_not_survived_is_named(tmp_path):
     [
         ("[]", "holds no JSON object"),
         ('{"fault": "x"}', "object with 'method'"),
-        (json.dumps(row("x") | {"every": 4}), "of"),
+        (json.dumps(row("x") | {"every": 4}), "its results are of several distances between checkpoints"),
     ],
 )
 def test_damaged_results_are_named(tmp_path, content, message):
