@@ -135,7 +135,6 @@ NOT_FOUND = {
     ("evaluation/calibrate.py", "_check"),
     ("evaluation/corruptions.py", "read"),
     ("evaluation/features.py", "_read_cache"),
-    ("evaluation/linear_augmented.py", "restore"),
     ("evaluation/linear_sweep.py", "end_epoch"),
     ("experiments/benchmark_device.py", "exported_files"),
     ("experiments/common.py", "recipes_folder"),
