@@ -50,7 +50,7 @@ test-slow: $(STAMP) ## the tests that take minutes each
 # What the table of docs/reliability.md is made of.
 FAULTS ?= runs/faults
 test-faults: $(STAMP) ## does every fault to training processes; results go to FAULTS=<folder>
-	LARQ_SSL_FAULTS=$(abspath $(FAULTS)) $(PYTEST) -m faults --junitxml=$(abspath $(FAULTS))/tests.xml --durations 10 $(ARGS)
+	LARQ_SSL_FAULTS=$(abspath $(FAULTS)) $(PYTEST) -m faults --junitxml=$(abspath $(FAULTS))/tests-$(shell date +%s).xml --durations 10 $(ARGS)
 
 test-recipes: $(STAMP) ## every recipe built at its full size, one after the other
 	$(PYTHON_IN_VENV) -m pytest -m recipes $(ARGS)

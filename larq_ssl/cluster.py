@@ -3,8 +3,6 @@
 import dataclasses
 import json
 import re
-import socket
-import time
 from typing import Any
 
 EXAMPLE = '{"cluster": {"worker": ["host1:12345", "host2:12345"]}, "task": {"type": "worker", "index": 0}}'
@@ -92,27 +90,3 @@ def _index(jobs: dict[str, list[str]], task: dict[str, Any]) -> int:
     if type(index) is not int or not 0 <= index < len(jobs[kind]):
         raise ValueError(f"TF_CONFIG must name a task with an index in [0, {len(jobs[kind]) - 1}], got {index!r}.")
     return index + (len(jobs.get("chief", [])) if kind == "worker" else 0)
-
-
-def await_chief(cluster: Cluster, seconds: float) -> None:
-    """Waits until the chief listens, for which TensorFlow alone would wait an hour without a word.
-
-    # Arguments
-        cluster: Of which this process is one.
-        seconds: How long at most.
-    # Raises
-        ValueError: If the chief does not come.
-    """
-    host, _, port = cluster.addresses[0].rpartition(":")
-    end = time.monotonic() + seconds
-    while not cluster.is_chief:
-        try:
-            socket.create_connection((host, int(port)), timeout=5).close()
-            return
-        except OSError as error:
-            if time.monotonic() >= end:
-                raise ValueError(
-                    f"The chief, {cluster.addresses[0]} of TF_CONFIG, did not come within {seconds / 60:.0f} minutes "
-                    f"({error}): start all workers with the same command."
-                ) from error
-            time.sleep(0.2)

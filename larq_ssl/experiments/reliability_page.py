@@ -83,31 +83,40 @@ def read(folder: pathlib.Path) -> list[dict[str, Any]]:
     if len({row["every"] for row in rows}) > 1:
         raise ValueError(f"--faults={folder}: its results are of several distances between checkpoints.")
     if not rows:
-        raise ValueError(
-            f"--faults={folder}: there are no results in it; `make test-faults FAULTS={folder}` makes them."
-        )
+        raise ValueError(f"--faults={folder}: there are no results in it; {_make(folder)} makes them.")
     return sorted(rows, key=lambda row: (_place(row["fault"]), row["fault"], row["method"]))
 
 
 def outcome(folder: pathlib.Path) -> str:
-    """How the tests of `make test-faults` ended, from the report of pytest, with the names of those that failed.
+    """How the tests of `make test-faults` ended, each when it was run last, with the names of those that failed.
 
     # Raises
-        ValueError: If there is no such report.
+        ValueError: If there are no reports of pytest, or one is damaged.
     """
-    file = folder / "tests.xml"
-    try:
-        suites = list(xml.etree.ElementTree.parse(file).getroot().iter("testsuite"))
-    except (OSError, xml.etree.ElementTree.ParseError) as error:
-        raise ValueError(
-            f"--faults={folder} has no report of pytest ({error}); `make test-faults FAULTS={folder}` makes it."
-        ) from error
-    cases = [case for suite in suites for case in suite.iter("testcase")]
+    cases: dict[tuple[str, str], bool] = {}
+    for suite in sorted(_suites(folder), key=lambda suite: suite.get("timestamp", "")):
+        for case in suite.iter("testcase"):
+            passed = all(case.find(kind) is None for kind in _NOT_PASSED)
+            cases[case.get("classname", ""), case.get("name", "")] = passed
     if not cases:
-        raise ValueError(f"--faults={folder}: {file} has no test in it; `make test-faults FAULTS={folder}` makes it.")
-    bad = [case.get("name", "") for case in cases if any(case.find(kind) is not None for kind in _NOT_PASSED)]
-    passed = f"{len(cases) - len(bad)} of {len(cases)} tests of `make test-faults` passed"
-    return f"{passed}; these did not: {', '.join(f'`{name}`' for name in bad)}.\n" if bad else f"{passed}.\n"
+        raise ValueError(f"--faults={folder} has no report of pytest with a test; {_make(folder)} makes one.")
+    bad = [f"`{name}`" for (_, name), passed in cases.items() if not passed]
+    text = f"{len(cases) - len(bad)} of {len(cases)} tests of `make test-faults` passed"
+    return f"{text}; these did not: {', '.join(bad)}.\n" if bad else f"{text}.\n"
+
+
+def _suites(folder: pathlib.Path) -> list[xml.etree.ElementTree.Element]:
+    suites: list[xml.etree.ElementTree.Element] = []
+    for file in sorted(folder.glob("tests*.xml")):
+        try:
+            suites += xml.etree.ElementTree.parse(file).getroot().iter("testsuite")
+        except xml.etree.ElementTree.ParseError as error:
+            raise ValueError(f"{file} is damaged, it is no report of pytest: {error}.") from error
+    return suites
+
+
+def _make(folder: pathlib.Path) -> str:
+    return f"`make test-faults FAULTS={folder}`"
 
 
 def _place(fault: str) -> int:

@@ -18,10 +18,11 @@ import tensorflow as tf
 from absl import flags
 
 from larq_ssl import distribute
-from larq_ssl.cluster import Cluster, await_chief, read_cluster
+from larq_ssl.cluster import Cluster, read_cluster
 from larq_ssl.experiments import common
 from larq_ssl.experiments.run_folder import RunFolder
 from larq_ssl.experiments.training_data import Data
+from larq_ssl.rendezvous import come_together
 
 FLAGS = flags.FLAGS
 
@@ -160,7 +161,7 @@ def join() -> Workers:
     if FLAGS.strategy == "multi_worker":
         cluster = read_cluster(os.environ.get("TF_CONFIG"))
         _say_who(cluster)
-        await_chief(cluster, _MEET_WITHIN)
+        come_together(cluster, _MEET_WITHIN)
     strategy = distribute.strategy(FLAGS.strategy)
     # Among several workers TensorFlow catches it, and does nothing; in training `callbacks.Checkpointing` does.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

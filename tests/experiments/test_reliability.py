@@ -58,10 +58,14 @@ def test_a_fault_that_was_not_survived_is_named(tmp_path):
         REPORT.replace("<failure/>", "").replace("<skipped/>", "").replace("<error/>", "")
     )
     assert reliability.outcome(tmp_path) == "4 of 4 tests of `make test-faults` passed.\n"
+    # A test counts as it ended last.
+    (tmp_path / "tests-0.xml").write_text(REPORT.replace('tests="4"', 'timestamp="2030-01-03"'))
+    assert reliability.outcome(tmp_path).startswith("1 of 4 tests")
+    (tmp_path / "tests-0.xml").unlink()
     for content, told in (
-        ("<testsuites>", "no report of pytest"),
-        ("", "no report of"),
-        ("<testsuite/>", "no test in it"),
+        ("<testsuites>", "is damaged, it is no report of pytest"),
+        ("", "is damaged, it is no report of pytest"),
+        ("<testsuite/>", "has no report of pytest with a test"),
     ):
         (tmp_path / "tests.xml").write_text(content)
         with pytest.raises(ValueError, match=told):

@@ -124,6 +124,7 @@ def test_a_worker_that_does_not_come(trial: Trial):
     ends = _start(trial, run, faults=faults)
     assert [done.code for done in ends] == [2, 0], [done.out for done in ends]
     assert _sentences(ends[0]) == [
-        "error: Not all 2 workers of TF_CONFIG came within 0 minutes: start all of them with the same command."
+        "error: Not all 2 workers of TF_CONFIG came within 0 minutes (missing: 1): start all of them with the same "
+        "command."
     ]
     assert not run.path.exists()
