@@ -235,16 +235,20 @@ def user_errors() -> Iterator[None]:
     except (ValueError, OSError, flags.Error) as error:
         absl_logging.debug("The mistake was found here:", exc_info=True)
         sys.exit(fail(str(error), 2))
-    except Exception as error:
+    except (MemoryError, *_errors_of_tensorflow()) as error:
         if not needs_memory(error):
             raise
         absl_logging.debug("The memory was missing here:", exc_info=True)
         sys.exit(fail(no_memory(error), 2))
 
 
+def _errors_of_tensorflow() -> tuple[type[Exception], ...]:
+    """Those of operations; none in a command that has not imported TensorFlow."""
+    return (sys.modules["tensorflow"].errors.OpError,) if "tensorflow" in sys.modules else ()
+
+
 def needs_memory(error: Exception) -> bool:
     """Whether NumPy or TensorFlow, also by way of each other, did not get the memory that they asked for."""
-    # By name, since not all commands import TensorFlow.
     of_tensorflow = type(error).__name__ == "ResourceExhaustedError" and os.strerror(errno.ENOSPC) not in str(error)
     return isinstance(error, MemoryError) or of_tensorflow or "MemoryError: " in str(error)
 
