@@ -235,16 +235,17 @@ def user_errors() -> Iterator[None]:
     except (ValueError, OSError, flags.Error) as error:
         absl_logging.debug("The mistake was found here:", exc_info=True)
         sys.exit(fail(str(error), 2))
-    except (MemoryError, *_errors_of_tensorflow()) as error:
+    except _of_memory() as error:
         if not needs_memory(error):
             raise
         absl_logging.debug("The memory was missing here:", exc_info=True)
         sys.exit(fail(no_memory(error), 2))
 
 
-def _errors_of_tensorflow() -> tuple[type[Exception], ...]:
-    """Those of operations; none in a command that has not imported TensorFlow."""
-    return (sys.modules["tensorflow"].errors.OpError,) if "tensorflow" in sys.modules else ()
+def _of_memory() -> tuple[type[Exception], ...]:
+    """Kinds of errors among which those are that `needs_memory` finds; not all commands import TensorFlow."""
+    of_tensorflow = (sys.modules["tensorflow"].errors.OpError,) if "tensorflow" in sys.modules else ()
+    return (MemoryError, *of_tensorflow)
 
 
 def needs_memory(error: Exception) -> bool:
