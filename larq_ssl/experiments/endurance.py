@@ -32,7 +32,7 @@ _METHODS = flags.DEFINE_list(
 )
 _STEPS = flags.DEFINE_integer("measured_steps", 2000, "Steps in which memory is measured.", 100)
 _WARM_UP = flags.DEFINE_integer("warm_up_steps", 200, "Steps before them: caches and buffers fill.", 1)
-_EVERY = flags.DEFINE_integer("samples_every", 50, "Steps between two checkpoints, at which memory is read.", 1)
+_EVERY = flags.DEFINE_integer("samples_every", 200, "Steps between two checkpoints, at which memory is read.", 1)
 
 
 def measure(case: str, folder: pathlib.Path) -> dict[str, Any]:
