@@ -70,8 +70,8 @@ run backwards, and the times of the files are altered to match. NaN is put into 
 _ENDURANCE_INTRO = """
 Resident memory after each checkpoint, and the slope of a straight line through it; the share of time is that of
 checkpoints at the default interval. What grows are checkpoints and evaluations, not steps: TensorFlow 2.15 keeps 48
-bytes of every operation that it runs outside of a graph, as `tracemalloc` shows, and a checkpoint looks at each variable
-in several of them (0.1 MiB for 180 variables). Here both come more often than by default.
+bytes of every operation that it runs outside of a graph, as `tracemalloc` shows, and a checkpoint looks at each
+variable in several of them (0.1 MiB for 180 variables). Here both come more often than by default.
 """
 
 
