@@ -35,6 +35,7 @@ _KERAS_ROLES: tuple[tuple[type, Mapping[str, Role]], ...] = (
     (_LAYERS.Dense, {"kernel": Role.KERNEL, "bias": Role.BIAS}),
     (_LAYERS.EinsumDense, {"kernel": Role.KERNEL, "bias": Role.BIAS}),
     (_LAYERS.BatchNormalization, {"gamma": Role.NORM, "beta": Role.NORM}),
+    (_LAYERS.experimental.SyncBatchNormalization, {"gamma": Role.NORM, "beta": Role.NORM}),
     (_LAYERS.LayerNormalization, {"gamma": Role.NORM, "beta": Role.NORM}),
     (_LAYERS.GroupNormalization, {"gamma": Role.NORM, "beta": Role.NORM}),
     (_LAYERS.PReLU, {"alpha": Role.SLOPE}),

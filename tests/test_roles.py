@@ -39,6 +39,7 @@ def test_types_of_keras():
             tf.keras.layers.PReLU(),
             tf.keras.layers.Flatten(),
             tf.keras.layers.LayerNormalization(),
+            tf.keras.layers.experimental.SyncBatchNormalization(),
             tf.keras.layers.Dense(3, use_bias=False),
         ]
     )
@@ -49,8 +50,7 @@ def test_types_of_keras():
         *separable,
         *separable,
         Role.SLOPE,
-        Role.NORM,
-        Role.NORM,
+        *(Role.NORM,) * 4,
         Role.KERNEL,
     ]
     assert [role for _, role in variable_roles(model)] == expected

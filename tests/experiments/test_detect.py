@@ -13,6 +13,8 @@ from larq_ssl.experiments.run_folder import RunFolder
 from larq_ssl.models.folder import load_encoder, save_encoder
 from larq_ssl.models.transfer import named_weights
 from tests.detection import scenes
+from tests.experiments.commands import ROOT
+from tests.experiments.test_workers import MIRRORED
 
 TINY = (
     *(
@@ -173,3 +175,22 @@ def test_the_other_tasks_train_and_are_measured(commands, places, task):
     assert f"detection/{task}/shapes/test/ap" in metrics
     assert (f"detection/{task}/shapes/test/mask/ap" in metrics) == (task == "mask_rcnn")
     assert (folder / "detections.png").is_file()
+
+
+@pytest.mark.slow
+def test_a_detector_trains_on_two_devices(commands, places):
+    """With the statistics of both."""
+    pytest.importorskip("official", reason="needs the extra detection")
+    shared = (f"--encoder_dir={places}/encoder", f"--data_dir={places}/voc", *TINY)
+    words = ["detect", *shared, "--strategy=mirrored", "--sync_batch_norm", "--dataset_name=two"]
+    done = commands.python(MIRRORED.format(root=str(ROOT), words=words))
+    assert done.code == 0, done.err
+    folder = places / "probes" / "detection-faster_rcnn-two"
+    metrics = json.loads((folder / "results.json").read_text())["metrics"]
+    assert {"detection/faster_rcnn/two/test/ap", "detection/faster_rcnn/two/test/ap50"} <= metrics.keys()
+    before, after = (
+        named_weights(load_encoder(path)) for path in (places / "encoder", folder / "encoders" / "student")
+    )
+    moved = [name for name, variable in before.items() if not np.array_equal(variable.numpy(), after[name].numpy())]
+    assert any(name.endswith("moving_mean") for name in moved)
+    assert len(moved) > 0.9 * len(before)
