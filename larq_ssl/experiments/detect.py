@@ -117,6 +117,8 @@ def load(source: Encoder) -> tuple[DetectionImages, DetectionImages]:
             f"--task=mask_rcnn needs an outline of each object, which those of {name} have not: give a folder in "
             "COCO's format with segmentations, or another --task."
         )
+    if all(truth.ignored.all() for truth in test.truths):
+        raise ValueError(f"There is nothing to be found in the test images of {name}: none has an object that counts.")
     train = train.to_train_on()
     if FLAGS.batch_size > train.size:
         raise ValueError(f"--batch_size={FLAGS.batch_size} must be at most {train.size}, the images to train on.")

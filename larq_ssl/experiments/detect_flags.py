@@ -47,7 +47,7 @@ flags.DEFINE_string("recipe", None, "Flagfile <dataset>/<name> of larq_ssl; flag
 flags.DEFINE_integer("image_height", 800, "Of what images are scaled into, in pixels.", 32)
 flags.DEFINE_integer("image_width", 1344, "Of what images are scaled into, in pixels.", 32)
 flags.DEFINE_integer("min_level", 2, "Finest level of the feature pyramid, as a power of two of its stride.", 2, 5)
-flags.DEFINE_integer("max_level", 6, "Coarsest level of the feature pyramid.", 3, 7)
+flags.DEFINE_integer("max_level", 6, "Coarsest level of the feature pyramid.", 5, 7)
 flags.DEFINE_float("anchor_size", 8.0, "Side of the anchors in strides of their level.", 0.1)
 flags.DEFINE_integer("anchor_scales", 1, "Sizes of anchors per level; RetinaNet is published with 3.", 1)
 flags.DEFINE_integer("filters", 256, "Channels of feature pyramid and heads.", 8)

@@ -45,7 +45,7 @@ def data(tmp_path):
     [
         ({"task": "yolo"}, r"task must be one of \['faster_rcnn', 'mask_rcnn', 'retinanet'\], got 'yolo'"),
         ({"min_level": 1}, "min_level must be 2 to 5, the levels of an encoder, got 1"),
-        ({"min_level": 4, "max_level": 4}, "max_level must be above min_level=4 and at most 7, got 4"),
+        ({"min_level": 4, "max_level": 4}, "max_level must be above min_level=4, at least 5, .* and at most 7, got 4"),
         ({"max_level": 7}, "The coarsest level has a stride of 128 pixels, and images of 60 x 64 are smaller"),
     ],
 )

@@ -2,11 +2,13 @@
 
 import importlib.util
 import json
+import re
 import shutil
 import signal
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from larq_ssl import models
 from larq_ssl.experiments.run_folder import RunFolder
@@ -104,6 +106,13 @@ def test_images_that_do_not_fit_are_told(commands, places):
     done = detect(commands, places, "--task=mask_rcnn")
     assert done.code == 2
     assert "--task=mask_rcnn needs an outline of each object, which those of folder have not" in done.err
+    hard = places / "hard"
+    shutil.copytree(places / "voc", hard)
+    for file in hard.rglob("Annotations/*.xml"):
+        file.write_text(re.sub("<difficult>0<", "<difficult>1<", file.read_text()))
+    done = detect(commands, places, f"--data_dir={hard}")
+    assert done.code == 2
+    assert "There is nothing to be found in the test images of folder: none has an object that counts" in done.err
     done = detect(commands, places, "--batch_size=8")
     assert done.code == 2
     assert "--batch_size=8 must be at most 7, the images to train on" in done.err
@@ -161,8 +170,9 @@ def test_a_killed_run_goes_on_and_ends_with_its_results(commands, places):
 @pytest.mark.parametrize("task", ["mask_rcnn", "retinanet"])
 def test_the_other_tasks_train_and_are_measured(commands, places, task):
     pytest.importorskip("official", reason="needs the extra detection")
+    init = "random" if task == "mask_rcnn" else "encoder"
     words = (
-        "--init=random",
+        f"--init={init}",
         f"--task={task}",
         "--dataset_name=shapes",
         f"--data_dir={places}/coco",
@@ -170,11 +180,21 @@ def test_the_other_tasks_train_and_are_measured(commands, places, task):
     )
     done = detect(commands, places, *words)
     assert done.code == 0, done.err
-    folder = places / "probes" / f"detection-{task}-shapes-random"
-    metrics = json.loads((folder / "results.json").read_text())["metrics"]
-    assert f"detection/{task}/shapes/test/ap" in metrics
-    assert (f"detection/{task}/shapes/test/mask/ap" in metrics) == (task == "mask_rcnn")
+    folder = places / "probes" / f"detection-{task}-shapes{'-random' * (init == 'random')}"
+    results = json.loads((folder / "results.json").read_text())
+    assert f"detection/{task}/shapes/test/ap" in results["metrics"]
+    assert (f"detection/{task}/shapes/test/mask/ap" in results["metrics"]) == (task == "mask_rcnn")
     assert (folder / "detections.png").is_file()
+    # Fresh weights are fresh, and frozen statistics, scales and shifts stay.
+    source = load_encoder(places / "encoder")
+    assert (results["settings"]["encoder_hash"] == models.encoder_hash(source)) == (init == "encoder")
+    if init == "encoder":
+        after = named_weights(load_encoder(folder / "encoders" / "student"))
+        norms = [layer for layer in source.layers if isinstance(layer, tf.keras.layers.BatchNormalization)]
+        fixed = {id(weight) for layer in norms for weight in layer.weights}
+        for name, variable in named_weights(source).items():
+            same = np.array_equal(variable.numpy(), after[name].numpy())
+            assert same == (id(variable) in fixed), name
 
 
 @pytest.mark.slow

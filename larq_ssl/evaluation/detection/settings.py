@@ -66,8 +66,11 @@ class DetectorSettings:
             raise ValueError(f"task must be one of {list(TASKS)}, got {self.task!r}.")
         if not 2 <= self.min_level <= 5:
             raise ValueError(f"min_level must be 2 to 5, the levels of an encoder, got {self.min_level}.")
-        if not self.min_level < self.max_level <= 7:
-            raise ValueError(f"max_level must be above min_level={self.min_level} and at most 7, got {self.max_level}.")
+        if not max(self.min_level + 1, 5) <= self.max_level <= 7:
+            raise ValueError(
+                f"max_level must be above min_level={self.min_level}, at least 5, the last level of an encoder, and at "
+                f"most 7, got {self.max_level}."
+            )
         stride = 2**self.max_level
         if min(self.height, self.width) < stride:
             raise ValueError(
