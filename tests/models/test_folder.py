@@ -126,7 +126,7 @@ def test_other_weights_are_refused(saved, changes, message):
         (dict(binarization="none"), "the hash differs"),
         (dict(width=0.25), "does not fit"),
         (dict(name="vgg"), "`name` must be one of"),
-        (dict(name=["reactnet_a"]), "`name` must be one of"),
+        (dict(name=["reactnet_a"]), "`name` must be a string"),
         (dict(stem={}), "`stem` must be one of"),
         (dict(width="wide"), "`width` must be"),
         (dict(depth=3), "`spec` must have the keys"),
