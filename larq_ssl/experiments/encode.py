@@ -92,7 +92,10 @@ def given_centre(of: FrozenEncoder) -> np.ndarray | None:
         raise ValueError(f"--centre_of={_CENTRE_OF.value} has no meaning without --codes.")
     if not os.path.isfile(_CENTRE_OF.value):
         raise ValueError(f"--centre_of={_CENTRE_OF.value} must be a file of features with codes: there is none.")
-    held = read_arrays(_CENTRE_OF.value)
+    try:
+        held = read_arrays(_CENTRE_OF.value)
+    except ValueError as error:
+        raise ValueError(f"--centre_of={_CENTRE_OF.value} is no file of features: {error}") from error
     if "code_centre" not in held:
         raise ValueError(f"--centre_of={_CENTRE_OF.value} has no codes: it was written without --codes.")
     settings, centre = _settings(held), held["code_centre"]

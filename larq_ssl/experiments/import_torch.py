@@ -24,7 +24,7 @@ _CLASSIFIER = flags.DEFINE_bool("classifier", False, "Keep the classifier: the e
 def main() -> int:
     with common.user_errors():
         for flag in (_CHECKPOINT, _OUT):
-            if flag.value is None:
+            if not flag.value:
                 raise ValueError(f"--{flag.name} is missing.")
         lines = convert(
             _CHECKPOINT.value, _OUT.value, _KIND.value, _LICENCE.value, _BINARIZATION.value, _CLASSIFIER.value

@@ -272,7 +272,8 @@ CASES = {
         ),
     },
     "import_torch": {
-        "no file": ((), r"--checkpoint"),
+        "no file": ((), r"--checkpoint is missing"),
+        "an empty name": (("--checkpoint=", "--out={}/imported"), r"--checkpoint is missing"),
         "a file that is not there": (("--checkpoint=nowhere.pth", "--out={}/imported"), r"nowhere\.pth"),
         "a file that is no checkpoint": (
             ("--checkpoint={}/classes", "--out={}/imported"),

@@ -132,6 +132,10 @@ def test_what_lies_in_the_place_of_the_file_is_seen_first(commands, photos):
         (("--images=.", "--out=x.npy"), "--out must be a file that ends in .npz, got x.npy"),
         (("--images={}/photos/a", "--out=x.npz", "--centre_of=y.npz"), "has no meaning without --codes"),
         (("--images={}/photos/a", "--out=x.npz", "--codes", "--centre_of={}/encoder/weights.npz"), "has no codes"),
+        (
+            ("--images={}/photos/a", "--out=x.npz", "--codes", "--centre_of={}/encoder/encoder.json"),
+            "is no file of features",
+        ),
         (("--images={}/photos/a", "--out=x.npz", "--run=y"), "either --run=<run folder> or --encoder_dir"),
         (
             ("--images={}/photos/a", "--out=x.npz", "--which=student"),
