@@ -15,6 +15,7 @@ from absl import flags
 
 from larq_ssl import callbacks, distribute
 from larq_ssl.checkpoints import Checkpoints
+from larq_ssl.data.decode import BadImageError
 from larq_ssl.evaluation.detection import extra, images
 from larq_ssl.evaluation.detection.backbone import DetectionBackbone
 from larq_ssl.evaluation.detection.batches import training_batches
@@ -178,7 +179,7 @@ def main() -> int:
                 if FLAGS.export_backbone:
                     detect_export.write(run, test)
             return 0
-        except endings.ERRORS as error:
+        except (*endings.ERRORS, BadImageError) as error:
             kept = f" The last checkpoint in {run.checkpoints} is kept." if checkpoints.steps() else ""
             return common.fail(f"{error}{kept}", endings.exit_code(error))
 

@@ -28,7 +28,7 @@ class LostWorkerError(RuntimeError):
 ERRORS = (StoppedError, LostWorkerError, NotFiniteError, callbacks.NoGradientError, OSError)
 """What ends a training in a sentence."""
 
-_REASONS = {NOT_FINITE: " A lower --lr may help.", "max_bad_images": ""}
+_REASONS = {NOT_FINITE: " A lower --lr may help.", "max_bad_images": "", ": its boxes ": ""}
 """What a sentence in an error of TensorFlow has in it if it concerns the user, and what is added to it."""
 
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG, errno.ESTALE)

@@ -146,7 +146,23 @@ def _changed(**changes):
     return spoil
 
 
+def _outlined(outline):
+    def spoil(root):
+        file = root / "annotations" / "instances_val2017.json"
+        content = json.loads(file.read_text())
+        content["annotations"][0]["segmentation"] = outline
+        file.write_text(json.dumps(content))
+
+    return spoil
+
+
+_NO_OUTLINE = r"is not in COCO format: ValueError the segmentation of annotation \d+ is no outline in"
 COCO_MISTAKES = {
+    "a line for an outline": (_outlined([[1, 2, 3, 4]]), _NO_OUTLINE),
+    "half a corner": (_outlined([[1, 2, 3, 4, 5, 6, 7]]), _NO_OUTLINE),
+    "text for an outline": (_outlined("abc"), _NO_OUTLINE),
+    "nothing for an outline": (_outlined([[]]), _NO_OUTLINE),
+    "run lengths of another image": (_outlined({"size": [3, 3], "counts": [9]}), _NO_OUTLINE),
     "another category": (
         _changed(categories=[{"id": 1, "name": "cow"}]),
         "is not in COCO format: KeyError 7|KeyError 3",

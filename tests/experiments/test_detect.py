@@ -198,6 +198,24 @@ def test_the_other_tasks_train_and_are_measured(commands, places, task):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("split", ["trainval", "test"])
+def test_an_image_that_cannot_be_read_is_named(commands, places, tmp_path, split):
+    """Where it is needed: in training, or when all is trained, which is kept."""
+    pytest.importorskip("official", reason="needs the extra detection")
+    root = tmp_path / "voc"
+    shutil.copytree(places / "voc", root)
+    names = next(root.rglob(f"ImageSets/Main/{split}.txt")).read_text().split()
+    for name in names:
+        file = next(root.rglob(f"JPEGImages/{name}.jpg"))
+        file.write_bytes(file.read_bytes()[:100])
+    done = detect(commands, places, f"--data_dir={root}", "--steps=3", f"--workdir={tmp_path}/run")
+    assert done.code == 1, done.err
+    (line,) = [line for line in done.err.splitlines() if line.startswith("error: ")]
+    assert ".jpg cannot be read: its boxes need it (" in line
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.slow
 def test_a_detector_trains_on_two_devices(commands, places):
     """With the statistics of both."""
     pytest.importorskip("official", reason="needs the extra detection")

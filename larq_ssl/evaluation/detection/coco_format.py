@@ -74,10 +74,14 @@ def _truth(image: Mapping[str, Any], objects: list[Mapping[str, Any]], classes: 
     boxes = [(y, x, y + height, x + width) for x, y, width, height in (entry["bbox"] for entry in kept)]
     crowd = [bool(entry.get("iscrowd", 0)) for entry in kept]
     areas = [float(entry.get("area", entry["bbox"][2] * entry["bbox"][3])) for entry in kept]
+    height, width = int(image["height"]), int(image["width"])
     outlined = all(entry.get("segmentation") for entry in kept)
+    for entry in kept if outlined else []:
+        if not _is_outline(entry["segmentation"], height, width):
+            raise ValueError(f"the segmentation of annotation {entry.get('id')} is no outline in {height} x {width}")
     return truth(
-        int(image["height"]),
-        int(image["width"]),
+        height,
+        width,
         boxes,
         [classes[int(entry["category_id"])] for entry in kept],
         crowd,
@@ -85,3 +89,13 @@ def _truth(image: Mapping[str, Any], objects: list[Mapping[str, Any]], classes: 
         areas,
         [entry["segmentation"] for entry in kept] if outlined else None,
     )
+
+
+def _is_outline(outline: Any, height: int, width: int) -> bool:
+    """Whether it is polygons of three corners and more, or run lengths of an image of this size."""
+    if isinstance(outline, dict):
+        return outline["size"] == [height, width] and isinstance(outline["counts"], list | str)
+    if not isinstance(outline, list):
+        return False
+    numbers = all(isinstance(number, int | float) for polygon in outline for number in polygon)
+    return numbers and all(len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in outline)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from larq_ssl.data.datasets import fingerprint
-from larq_ssl.data.decode import decode
+from larq_ssl.data.decode import BadImageError, decode
 from larq_ssl.evaluation.detection.extra import coco_tools
 
 
@@ -107,10 +107,13 @@ class DetectionImages:
         # Raises
             ValueError: If it cannot be decoded, or is not as large as its annotation says.
         """
-        image = np.asarray(decode(self.read(index)))
+        try:
+            image = np.asarray(decode(self.read(index)))
+        except BadImageError as error:
+            raise BadImageError(f"{self.describe(index)} cannot be read: its boxes need it ({error}).") from error
         wanted = self.truths[index].height, self.truths[index].width
         if image.shape[:2] != wanted:
-            raise ValueError(
+            raise BadImageError(
                 f"{self.describe(index)} has {image.shape[0]} x {image.shape[1]} pixels, and its annotation says "
                 f"{wanted[0]} x {wanted[1]}: its boxes are those of another image."
             )
