@@ -163,8 +163,9 @@ def join() -> Workers:
         _say_who(cluster)
         come_together(cluster, _MEET_WITHIN)
     strategy = distribute.strategy(FLAGS.strategy)
-    # Among several workers TensorFlow catches it, and does nothing; in training `callbacks.Checkpointing` does.
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if cluster is not None:
+        # TensorFlow has caught it now, and does nothing; in training `callbacks.Checkpointing` does.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     replicas = strategy.num_replicas_in_sync
     if FLAGS.batch_size % replicas:
         raise ValueError(
