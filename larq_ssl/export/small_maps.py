@@ -26,7 +26,8 @@ class SmallMapConv(larq.layers.QuantConv2D):
     \\[ \mathrm{conv}_0(x) = \mathrm{conv}_1(x) - e, \quad e = \mathrm{conv}_1(0) \\]
 
     where the index is the number that is padded with. \\(e\\) is the weight `edge`, a map that depends on the kernel
-    alone. Only maps that are smaller than what the kernel spans have one; of others the layer is Larq's own.
+    alone. Only maps that are smaller than what the kernel spans have one; of others the layer is Larq's own. Where the
+    size of the maps is not known before the network is traced, there is no weight, and the edge is a constant.
     """
 
     edge: tf.Variable | None = None
@@ -34,25 +35,34 @@ class SmallMapConv(larq.layers.QuantConv2D):
     def build(self, input_shape: tf.TensorShape) -> None:
         """Makes the kernel and, of a small map, the edge."""
         super().build(input_shape)
-        sides = input_shape[1:3]
-        spans = [(size - 1) * rate + 1 for size, rate in zip(self.kernel_size, self.dilation_rate, strict=True)]
-        zeros = self.padding == "same" and self._is_native_padding
-        if zeros and None not in sides and any(side < span for side, span in zip(sides, spans, strict=True)):
-            self._map_shape = [1, *input_shape[1:]]
+        if self._is_small(input_shape):
+            self._map_shape = input_shape
             shape = [1, *self.compute_output_shape(input_shape)[1:]]
             self.edge = self.add_weight("edge", shape=shape, initializer="zeros", trainable=False)
 
-    def edge_of(self, kernel: np.ndarray) -> np.ndarray:
-        """What the edge has to be for a kernel `[height, width, in, out]`."""
-        return self._padded(tf.zeros(self._map_shape), tf.constant(kernel)).numpy()
+    def _is_small(self, input_shape: tf.TensorShape) -> bool:
+        sides = input_shape[1:3]
+        spans = [(size - 1) * rate + 1 for size, rate in zip(self.kernel_size, self.dilation_rate, strict=True)]
+        zeros = self.padding == "same" and self._is_native_padding
+        return zeros and None not in sides and any(side < span for side, span in zip(sides, spans, strict=True))
+
+    def edge_of(self, kernel: np.ndarray, input_shape: tf.TensorShape | None = None) -> np.ndarray:
+        """What the edge has to be for a kernel `[height, width, in, out]`, by default on maps of the known size."""
+        maps = tf.zeros([1, *(input_shape or self._map_shape)[1:]])
+        return self._padded(maps, tf.constant(kernel)).numpy()
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Maps `[batch, height, width, filters]`."""
-        if self.edge is None:
+        if not self._is_small(inputs.shape):
             return super().call(inputs)
+        edge = self.edge
+        if edge is None:
+            with tf.init_scope():
+                found = self.edge_of(self.kernel.numpy(), inputs.shape)
+            edge = tf.constant(found)
         maps = self._padded(self.input_quantizer(inputs), self.kernel)
         # Not `maps - edge`: the converter would take the edge for the shift of a BatchNormalization.
-        return -(self.edge - maps)
+        return -(edge - maps)
 
     def _padded(self, maps: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         ones = tf.pad(maps, self._get_padding_same(maps), constant_values=1.0)

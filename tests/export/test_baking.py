@@ -60,6 +60,20 @@ def test_small_maps_padded_with_ones_give_what_zeros_give(side, kernel, strides,
     np.testing.assert_allclose(small(maps), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(1, 2), (2, 1), (2, 5)])
+def test_small_maps_whose_size_is_known_when_they_are_traced(shape):
+    plain = larq.layers.QuantConv2D(4, 3, padding="same", use_bias=False, input_quantizer="approx_sign")
+    small = SmallMapConv(4, 3, padding="same", use_bias=False, input_quantizer="approx_sign")
+    for layer in (plain, small):
+        layer.build([None, None, None, 6])
+    small.kernel.assign(plain.kernel)
+    maps = tf.random.normal([2, *shape, 6], seed=1)
+    traced = tf.function(small).get_concrete_function(tf.TensorSpec(maps.shape))
+    np.testing.assert_allclose(traced(maps), plain(maps), atol=1e-5)
+    # Padded with ones, which plain zeros would not need.
+    assert [operation.type for operation in traced.graph.get_operations() if "Pad" in operation.type] == ["PadV2"]
+
+
 def test_larger_maps_are_left_to_larq():
     layer = SmallMapConv(4, 3, padding="same", input_quantizer="approx_sign")
     layer.build([None, 3, 3, 2])

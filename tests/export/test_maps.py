@@ -33,8 +33,11 @@ def images():
     return np.random.default_rng(1).integers(0, 256, (2, 64, 96, 3)).astype(np.uint8)
 
 
-def test_all_binary_layers_are_packed_and_compute_what_keras_computes(encoder, images, tmp_path):
-    record = maps.write_maps(tmp_path / "backbone", encoder, images, NAMES)
+@pytest.mark.parametrize(("height", "width"), [(64, 96), (96, 64), (64, 64), (32, 128)])
+def test_all_binary_layers_are_packed_and_compute_what_keras_computes(encoder, images, tmp_path, height, width):
+    """Also where the last maps are smaller than a kernel."""
+    shown = np.tile(images, (1, 2, 2, 1))[:, :height, :width]
+    record = maps.write_maps(tmp_path / "backbone", encoder, shown, NAMES)
     audit = record["audit"]
     assert audit["packed_layers"] == audit["binary_layers"] == len(encoder.binary_layers) == 4
     assert audit["not_packed"] == []
