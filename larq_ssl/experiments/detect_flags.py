@@ -23,6 +23,9 @@ OPERATIONAL = frozenset(
 """Flags that may change between two starts of the same run; all others decide what is trained and measured."""
 
 _SCHEDULES = ("step", "cosine", "constant")
+_OF_REGIONS = ("head_dense", "head_units", "proposals", "samples", "anchor_samples")
+"""Flags of what is done with proposed regions."""
+
 _ALONE = ("single", "mirrored")
 """Strategies of one process."""
 
@@ -51,7 +54,9 @@ flags.DEFINE_integer("max_level", 6, "Coarsest level of the feature pyramid.", 5
 flags.DEFINE_float("anchor_size", 8.0, "Side of the anchors in strides of their level.", 0.1)
 flags.DEFINE_integer("anchor_scales", 1, "Sizes of anchors per level; RetinaNet is published with 3.", 1)
 flags.DEFINE_integer("filters", 256, "Channels of feature pyramid and heads.", 8)
-flags.DEFINE_integer("head_convs", 0, "Convolutions of the box head; of RetinaNet, of both, published with 4.", 0)
+flags.DEFINE_integer(
+    "head_convs", None, "Convolutions of the box head, by default none; of RetinaNet, of both heads, by default 4.", 0
+)
 flags.DEFINE_integer("head_dense", 2, "Dense layers of the box head.", 0)
 flags.DEFINE_integer("head_units", 1024, "Of each of them.", 8)
 flags.DEFINE_integer("proposals", 1000, "Regions that are proposed per image.", 1)
@@ -145,14 +150,18 @@ def settings(classes: int) -> DetectorSettings:
     # Raises
         ValueError: If the sizes do not go together.
     """
-    names = (
-        *("task", "min_level", "max_level", "anchor_size", "anchor_scales", "filters"),
-        *("head_convs", "head_dense", "head_units", "proposals", "samples", "anchor_samples"),
-    )
+    if FLAGS.task == "retinanet":
+        for name in _OF_REGIONS:
+            if FLAGS[name].present:
+                raise ValueError(f"--{name} has no meaning for --task=retinanet, which proposes no regions.")
+    convs = FLAGS.head_convs
+    if convs is None:
+        convs = 4 if FLAGS.task == "retinanet" else 0
+    names = ("task", "min_level", "max_level", "anchor_size", "anchor_scales", "filters", *_OF_REGIONS)
     synchronized = FLAGS.sync_batch_norm and FLAGS.strategy != "single"
     chosen = {name: FLAGS[name].value for name in names}
     size = {"height": FLAGS.image_height, "width": FLAGS.image_width}
-    return DetectorSettings(**chosen, **size, classes=classes, synchronized=synchronized)
+    return DetectorSettings(**chosen, **size, head_convs=convs, classes=classes, synchronized=synchronized)
 
 
 def augmentation() -> Augmentation:

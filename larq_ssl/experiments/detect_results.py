@@ -67,7 +67,8 @@ def show(run: RunFolder) -> None:
     for name, value in metrics.items():
         if name.split("/test/", 1)[-1] in _HEADLINES:
             common.say(f"{name}: {value:.4f}")
-    common.say(f"{run.path}: {len(metrics)} numbers in results.json; detections.png, errors.png.")
+    pictures = [file.name for file in (run.path / "detections.png", run.path / "errors.png") if file.exists()]
+    common.say(f"{run.path}: {len(metrics)} numbers in results.json; {', '.join(pictures)}.")
 
 
 def _draw(run: RunFolder, test: DetectionImages, detections: list[found.Detections], table: errors.Breakdown) -> None:

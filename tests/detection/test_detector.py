@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from larq_ssl import models
 from larq_ssl.evaluation.detection import images
@@ -30,6 +31,7 @@ SMALL = dict(
 
 
 def settings(task="faster_rcnn", **changes):
+    changes = {"head_convs": int(task == "retinanet"), **changes}
     return DetectorSettings(**{**dict(task=task, classes=2, height=60, width=64), **SMALL, **changes})
 
 
@@ -46,6 +48,10 @@ def data(tmp_path):
         ({"task": "yolo"}, r"task must be one of \['faster_rcnn', 'mask_rcnn', 'retinanet'\], got 'yolo'"),
         ({"min_level": 1}, "min_level must be 2 to 5, the levels of an encoder, got 1"),
         ({"min_level": 4, "max_level": 4}, "max_level must be above min_level=4, at least 5, .* and at most 7, got 4"),
+        (
+            {"task": "retinanet", "head_convs": 0},
+            "head_convs must be at least 1 for retinanet, which is published with 4, got 0",
+        ),
         ({"max_level": 7}, "The coarsest level has a stride of 128 pixels, and images of 60 x 64 are smaller"),
     ],
 )
@@ -76,6 +82,8 @@ def test_batches_of_an_epoch_hold_every_image_and_go_on_where_they_were(data):
     assert later == whole[3:]
     assert all(len({*first, *second}) == 6 for first, second in (whole[:2], whole[2:4]))
     assert whole[:2] != whole[2:4]
+    others = training_batches(train, settings(), Augmentation(), 3, 8).take(5)
+    assert [batch["id"].numpy().tolist() for batch in others] != whole
     with pytest.raises(ValueError, match=r"batch_size is 8: it must lie in \[1, 7\], the number of images"):
         training_batches(train, settings(), Augmentation(), 8, 0)
     with pytest.raises(ValueError, match="vertical_flip must be False for RetinaNet, whose parser has no such flip"):
@@ -101,6 +109,77 @@ def test_boxes_go_with_their_images(data):
             lefts = train.truths[index].boxes[:, 1]
             flipped += len(lefts) == np.sum(kinds > 0) == 2 and np.argmin(lefts) != np.argmin(own[:2, 1])
     assert flipped > 0
+
+
+def _shown(train, augmentation, count=8):
+    """Images and lefts, tops of the boxes of `count` batches of two."""
+    for batch in training_batches(train, settings(), augmentation, 2, 0).take(count):
+        corners = batch["labels"]["gt_boxes"].numpy()[..., :2]
+        kinds = batch["labels"]["gt_classes"].numpy()
+        for index, own, kind in zip(batch["id"].numpy(), corners, kinds, strict=True):
+            yield train.truths[index], own[kind > 0]
+
+
+@pytest.mark.parametrize(("flip", "vertical_flip"), [(False, False), (True, False), (False, True)])
+def test_images_are_flipped_as_asked(data, flip, vertical_flip):
+    """Boxes are where they were, or, on an axis that is flipped, now and then on its far side."""
+    pytest.importorskip("official", reason="needs the extra detection")
+    moved = np.zeros(2, bool)
+    for truth, corners in _shown(data[0], Augmentation(flip, vertical_flip)):
+        moved |= np.any(np.abs(corners - truth.boxes[:, :2]) > 1, axis=0)
+    assert moved.tolist() == [vertical_flip, flip]
+
+
+def test_crowds_are_not_trained_on_and_difficult_objects_are(tmp_path):
+    pytest.importorskip("official", reason="needs the extra detection")
+    coco = str(scenes.coco_folder(tmp_path / "coco"))
+    (crowded,) = [truth for truth in images.load_images("folder", "test", coco).truths if truth.crowd.any()]
+    assert len(crowded.classes) == 3
+    for task in ("faster_rcnn", "retinanet"):
+        # The folder's own list of tests, which has the crowd.
+        batches = training_batches(
+            images.load_images("folder", "test", coco), settings(task), Augmentation(flip=False), 4, 0
+        )
+        labels = next(iter(batches))["labels"]
+        if task == "faster_rcnn":
+            assert (labels["gt_classes"].numpy() > 0).sum(axis=1).tolist() == [2, 2, 2, 2]
+        else:
+            classes = [len(np.unique(labels["cls_targets"]["3"][i])) for i in range(4)]
+            assert max(classes) <= 4  # nothing, left out, and two classes
+    voc = images.load_images("folder", "test", str(scenes.voc_folder(tmp_path / "voc")))
+    assert [truth.ignored.any() for truth in voc.truths] == [False, False, False, True]
+    labels = next(iter(training_batches(voc, settings(), Augmentation(flip=False), 4, 0)))["labels"]
+    assert (labels["gt_classes"].numpy() > 0).sum(axis=1).tolist() == [2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("task", ["faster_rcnn", "retinanet"])
+def test_settings_reach_the_network(task, data):
+    pytest.importorskip("official", reason="needs the extra detection")
+    from larq_ssl.evaluation.detection.detector import Detector
+
+    def made(**changes):
+        chosen = settings(task, **changes)
+        detector = Detector(models.build("reactnet_stages", None, "full", width=0.125), chosen, gradient_clip=0.25)
+        assert detector.gradient_clip == 0.25
+        own = {id(weight) for weight in detector.encoder.weights}
+        return [layer for layer in detector._flatten_layers() if not own & {id(weight) for weight in layer.weights}]
+
+    layers = made()
+    norms = [layer for layer in layers if type(layer).__name__ in ("BatchNormalization", "SyncBatchNormalization")]
+    assert len(norms) > 3
+    assert {(norm.momentum, norm.epsilon) for norm in norms} == {(0.9, 1e-5)}
+
+    def convolutions(found):
+        return sum(isinstance(layer, tf.keras.layers.Conv2D) for layer in found)
+
+    heads = 2 if task == "retinanet" else 1
+    assert convolutions(made(head_convs=3)) == convolutions(made(head_convs=1)) + 2 * heads
+    for size in (2.0, 3.0):
+        batches = training_batches(data[0], settings(task, anchor_size=size), Augmentation(), 2, 0)
+        anchors = next(iter(batches))["labels"]["anchor_boxes"]
+        for level in (3, 4, 5):
+            top, left, bottom, right = anchors[str(level)].numpy().reshape(-1, 4).T
+            np.testing.assert_allclose(np.sqrt((bottom - top) * (right - left)), size * 2**level, rtol=0.02)
 
 
 def test_what_is_found_is_told_in_the_pixels_of_the_image():

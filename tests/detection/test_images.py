@@ -101,6 +101,10 @@ def _annotation(text):
 
 _SHOWN = scenes.voc_annotation(scenes.objects(9))
 VOC_MISTAKES = {
+    "a box beside the image": (
+        _annotation(scenes.voc_annotation([("box", scenes.WIDTH, 2, 5, 9)])),
+        r"000009.xml' has a box outside of its image of 48 x 64: \[2.0, 64.0, 11.0, 69.0\]",
+    ),
     "a class to test alone": (
         _annotation(_SHOWN.replace("box<", "cow<")),
         "has an object 'cow', of a class that no image",
@@ -146,14 +150,20 @@ def _changed(**changes):
     return spoil
 
 
-def _outlined(outline):
+def _with(kind, place=0, **changes):
+    """With changes of one entry of a list."""
+
     def spoil(root):
         file = root / "annotations" / "instances_val2017.json"
         content = json.loads(file.read_text())
-        content["annotations"][0]["segmentation"] = outline
+        content[kind][place].update(changes)
         file.write_text(json.dumps(content))
 
     return spoil
+
+
+def _outlined(outline):
+    return _with("annotations", segmentation=outline)
 
 
 _NO_OUTLINE = r"is not in COCO format: ValueError the segmentation of annotation \d+ is no outline in"
@@ -166,6 +176,14 @@ COCO_MISTAKES = {
     "another category": (
         _changed(categories=[{"id": 1, "name": "cow"}]),
         "is not in COCO format: KeyError 7|KeyError 3",
+    ),
+    "a category twice": (_with("categories", id=7), "2 categories have the number 7"),
+    "two categories of a name": (_with("categories", name="disc"), "2 categories are called 'disc'"),
+    "an image twice": (_with("images", id=108), "2 images have the number 108"),
+    "an annotation twice": (_with("annotations", id=2), "2 annotations have the number 2"),
+    "a box above the image": (
+        _with("annotations", bbox=[3, -9, 5, 9]),
+        "the box of annotation 1 is outside of its image of 48 x 64",
     ),
     "no image": (_changed(images=[], annotations=[]), "names no image or no category"),
     "no file": (lambda root: (root / "val2017" / "000008.jpg").unlink(), "1 of the 4 images of .* are missing, as"),
@@ -196,6 +214,11 @@ def test_mistakes_are_named(tmp_path):
         images.load_images("folder", "val")
     with pytest.raises(ValueError, match="dataset 'folder' needs a folder in VOC format, which holds JPEGImages"):
         images.load_images("folder", "train", str(tmp_path))
+    coco = str(scenes.coco_folder(tmp_path / "other"))
+    with pytest.raises(
+        ValueError, match="a folder in the format of coco, and dataset is 'voc': give dataset 'coco' if"
+    ):
+        images.load_images("voc", "train", coco)
     with pytest.raises(ValueError, match="is not prepared in"):
         images.load_images("coco", "train", str(tmp_path))
     empty = images.load_images("folder", "train", str(scenes.voc_folder(tmp_path / "voc"))).subset([0])
@@ -212,6 +235,14 @@ def test_a_data_set_that_lacks_a_split(monkeypatch):
     monkeypatch.setattr(tfds_source, "find_builder", lambda name, data_dir: lacking)
     with pytest.raises(ValueError, match="'coco/2017' has no split 'train': its splits are"):
         images.check("coco", None)
+
+
+def test_boxes_that_reach_over_an_edge_are_kept(tmp_path):
+    """As hands draw them; the parsers cut them off."""
+    root = scenes.coco_folder(tmp_path / "coco")
+    _with("annotations", bbox=[-3, 40, 20, 20])(root)
+    (test, *_) = images.load_images("coco", "test", str(root)).truths
+    assert test.boxes[0].tolist() == [40, -3, 60, 17]
 
 
 def test_a_truth_of_lists():

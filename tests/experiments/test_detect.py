@@ -26,17 +26,18 @@ TINY = (
         "--max_level=5",
         "--anchor_size=2",
         "--filters=8",
-        "--head_dense=1",
     ),
-    *("--head_units=16", "--proposals=16", "--samples=8", "--anchor_samples=32", "--batch_size=2", "--pictures=2"),
+    *("--batch_size=2", "--pictures=2"),
     *("--steps=6", "--steps_per_epoch=3", "--checkpoint_every=2", "--optimizer=adam", "--lr=1e-3", "--warmup_steps=1"),
 )
+REGIONS = ("--head_dense=1", "--head_units=16", "--proposals=16", "--samples=8", "--anchor_samples=32")
 
 
 @pytest.fixture(scope="module")
 def places(commands, tmp_path_factory):
     """A binary encoder, one for small images, and images in both formats."""
     folder = tmp_path_factory.mktemp("detect")
+    tf.keras.utils.set_random_seed(99)  # that of no command: fresh weights are to be others
     for name, mode, stem in (
         ("encoder", "full", "imagenet"),
         ("cifar", "full", "cifar"),
@@ -48,13 +49,17 @@ def places(commands, tmp_path_factory):
     return folder
 
 
+def arguments(places, *words):
+    shared = [f"--encoder_dir={places}/encoder", f"--data_dir={places}/voc", *TINY]
+    return [*shared, *(() if "--task=retinanet" in words else REGIONS), *words]
+
+
 def detect(commands, places, *words, kill=None):
-    shared = (f"--encoder_dir={places}/encoder", f"--data_dir={places}/voc", *TINY)
-    return commands.run("detect", *shared, *words, kill=kill)
+    return commands.run("detect", *arguments(places, *words), kill=kill)
 
 
 def test_without_the_extra_it_is_told_what_to_install(commands, places):
-    words = ["detect", f"--encoder_dir={places}/encoder", f"--data_dir={places}/voc", *TINY]
+    words = ["detect", *arguments(places)]
     done = commands.python(
         f"""
 import runpy, sys
@@ -80,6 +85,12 @@ runpy.run_module("larq_ssl.experiments.detect", run_name="__main__", alter_sys=T
         (("--warmup_steps=6",), "--warmup_steps must be less than --steps=6, got 6"),
         (("--schedule=cosine", "--milestones=2,4"), "--milestones=2,4 needs --schedule=step, got --schedule=cosine"),
         (("--milestones=2,9",), "--milestones must be increasing numbers of steps below --steps=6"),
+        (
+            ("--task=retinanet", "--proposals=16"),
+            "--proposals has no meaning for --task=retinanet, which proposes no regions",
+        ),
+        (("--task=retinanet", "--head_convs=0"), "head_convs must be at least 1 for retinanet"),
+        (("--dataset=coco",), "a folder in the format of voc, and dataset is 'coco': give dataset 'voc' if it is that"),
         (("--task=retinanet", "--vertical_flip"), "--vertical_flip has no meaning for --task=retinanet"),
         (("--scale_min=1.5",), "scale_min must be above 0 and at most scale_max, got 1.5, 1.0"),
         (("--max_level=6",), "The coarsest level has a stride of 64 pixels, and images of 48 x 64 are smaller"),
@@ -126,10 +137,32 @@ def test_images_that_do_not_fit_are_told(commands, places):
     assert "The classes to train on and to test on differ: ('box', 'disc'), ('box', 'ball')" in done.err
 
 
+FROM_STEP = """
+import runpy, sys
+from larq_ssl.evaluation.detection import batches, detector
+
+made = batches.training_batches
+
+def told(images, settings, augmentation, batch_size, seed, start_step=0):
+    print("batches from step", start_step)
+    return made(images, settings, augmentation, batch_size, seed, start_step)
+
+class Told(detector.Detector):
+    def compile(self, *arguments, **names):
+        print("gradients are clipped at", self.gradient_clip)
+        super().compile(*arguments, **names)
+
+batches.training_batches = told
+detector.Detector = Told
+sys.argv = {words!r}
+runpy.run_module("larq_ssl.experiments.detect", run_name="__main__", alter_sys=True)
+"""
+
+
 @pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_with_its_results(commands, places):
     pytest.importorskip("official", reason="needs the extra detection")
-    words = ("--dataset_name=shapes", "--freeze_stages=1", f"--workdir={places}/killed")
+    words = ("--dataset_name=shapes", "--freeze_stages=1", "--gradient_clip=7.5", f"--workdir={places}/killed")
     killed = detect(commands, places, *words, kill=(signal.SIGKILL, "save", 4))
     assert killed.code == -signal.SIGKILL, killed.err
     run = RunFolder(places / "killed")
@@ -137,9 +170,11 @@ def test_a_killed_run_goes_on_and_ends_with_its_results(commands, places):
     other = detect(commands, places, *words, "--lr=0.5")
     assert other.code == 2
     assert "--lr=0.5 differs from --lr=0.001, with which the run in" in other.err
-    done = detect(commands, places, *words)
+    done = commands.python(FROM_STEP.format(words=["detect", *arguments(places, *words)]))
     assert done.code == 0, done.err
     assert "going on after step 2; 7 images to train on, 4 to test on" in done.out
+    assert "batches from step 2" in done.out
+    assert "gradients are clipped at 7.5" in done.out
     rows = [json.loads(line) for line in run.metrics_file.read_text().splitlines()]
     assert [(row["epoch"], row["step"]) for row in rows] == [(1, 3), (2, 6)]
     results = json.loads(run.results_file.read_text())
@@ -147,6 +182,8 @@ def test_a_killed_run_goes_on_and_ends_with_its_results(commands, places):
         results["metrics"]
     )
     assert results["settings"]["image_size"] == [48, 64]
+    measured = json.loads((run.path / "truth.json").read_text())["images"]
+    assert len(measured) == 4
     held = {path.name for path in run.path.iterdir()}
     assert {"detections.png", "errors.png", "errors.json", "truth.json", "detections.json", "tensorboard"} <= held
     # The product is the encoder as the detector has trained it; its frozen stage is the one that it started from.
@@ -219,8 +256,7 @@ def test_an_image_that_cannot_be_read_is_named(commands, places, tmp_path, split
 def test_a_detector_trains_on_two_devices(commands, places):
     """With the statistics of both."""
     pytest.importorskip("official", reason="needs the extra detection")
-    shared = (f"--encoder_dir={places}/encoder", f"--data_dir={places}/voc", *TINY)
-    words = ["detect", *shared, "--strategy=mirrored", "--sync_batch_norm", "--dataset_name=two"]
+    words = ["detect", *arguments(places), "--strategy=mirrored", "--sync_batch_norm", "--dataset_name=two"]
     done = commands.python(MIRRORED.format(root=str(ROOT), words=words))
     assert done.code == 0, done.err
     folder = places / "probes" / "detection-faster_rcnn-two"

@@ -24,7 +24,9 @@ for name in {names}:
         left = FLAGS(common.with_recipe(["detect", f"--recipe={{name}}"], None))
         told = {{flag: FLAGS[flag].value for flag in FLAGS}}
         rate = detect_flags.learning_rate()
-        detect_flags.augmentation()
+        told["moved"] = vars(detect_flags.augmentation())
+        FLAGS.flip = not FLAGS.flip
+        told["moved otherwise"] = vars(detect_flags.augmentation())
         told.update(left=left[1:], padded=detect_flags.settings(3).padded)
         told["rates"] = [float(rate(step)) for step in (0, FLAGS.warmup_steps, FLAGS.steps - 1)]
         report[name] = told
@@ -70,6 +72,14 @@ def test_every_flag_is_one_of_the_command(name, parsed):
     assert 0 < start < 0.01 * warm
     assert warm == pytest.approx(parsed[name]["lr"], rel=0.01)
     assert last < 0.02 * warm
+
+
+def test_flips_are_those_of_the_flags(parsed):
+    for name, own in parsed.items():
+        scales = {"scale_min": own["scale_min"], "scale_max": own["scale_max"]}
+        for key, flip in (("moved", True), ("moved otherwise", False)):
+            assert own[key] == {"flip": flip, "vertical_flip": own["vertical_flip"], **scales}, name
+    assert {own["vertical_flip"] for own in parsed.values()} == {True, False}
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -5,10 +5,11 @@ A folder holds `annotations/instances_<list>.json` and, for each list, a folder 
 """
 
 import pathlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from larq_ssl.evaluation.detection.truth import DetectionImages, Truth, truth
+from larq_ssl.evaluation.detection.truth import DetectionImages, Truth, is_outside, truth
 from larq_ssl.files import read_object
 
 _LISTS = {"train": ("train*",), "test": ("val*", "test*")}
@@ -34,6 +35,10 @@ def load_coco_folder(split: str, data_dir: str, name: str) -> DetectionImages:
     pictures = pathlib.Path(data_dir) / file.stem.removeprefix("instances_")
     try:
         categories = sorted((int(entry["id"]), str(entry["name"])) for entry in content["categories"])
+        _refuse_twice("categories have the number", (number for number, _ in categories))
+        _refuse_twice("categories are called", (title for _, title in categories))
+        for kind in ("images", "annotations"):
+            _refuse_twice(f"{kind} have the number", (int(entry["id"]) for entry in content[kind]))
         classes = {number: place for place, (number, _) in enumerate(categories, start=1)}
         objects: dict[int, list[Mapping[str, Any]]] = {int(entry["id"]): [] for entry in content["images"]}
         for entry in content["annotations"]:
@@ -68,6 +73,12 @@ def _file(root: pathlib.Path, split: str) -> pathlib.Path:
     return found[0]
 
 
+def _refuse_twice(what: str, values: Iterable[int | str]) -> None:
+    for value, count in Counter(values).items():
+        if count > 1:
+            raise ValueError(f"{count} {what} {value!r}")
+
+
 def _truth(image: Mapping[str, Any], objects: list[Mapping[str, Any]], classes: Mapping[int, int]) -> Truth:
     # COCO itself has two boxes without any area.
     kept = [entry for entry in objects if entry["bbox"][2] > 0 and entry["bbox"][3] > 0]
@@ -75,10 +86,13 @@ def _truth(image: Mapping[str, Any], objects: list[Mapping[str, Any]], classes: 
     crowd = [bool(entry.get("iscrowd", 0)) for entry in kept]
     areas = [float(entry.get("area", entry["bbox"][2] * entry["bbox"][3])) for entry in kept]
     height, width = int(image["height"]), int(image["width"])
+    for entry, box in zip(kept, boxes, strict=True):
+        if is_outside(box, height, width):
+            raise ValueError(f"the box of annotation {entry['id']} is outside of its image of {height} x {width}")
     outlined = all(entry.get("segmentation") for entry in kept)
     for entry in kept if outlined else []:
         if not _is_outline(entry["segmentation"], height, width):
-            raise ValueError(f"the segmentation of annotation {entry.get('id')} is no outline in {height} x {width}")
+            raise ValueError(f"the segmentation of annotation {entry['id']} is no outline in {height} x {width}")
     return truth(
         height,
         width,

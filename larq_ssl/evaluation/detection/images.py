@@ -27,19 +27,23 @@ def load_images(dataset: str, split: str, data_dir: str | None = None, name: str
         raise ValueError(f"dataset must be one of {list(DATASETS)}, got {dataset!r}.")
     if split not in SPLITS:
         raise ValueError(f"split must be one of {list(SPLITS)}, got {split!r}.")
-    name = name or dataset
-    if data_dir is not None:
-        if is_voc_folder(pathlib.Path(data_dir)):
-            return load_voc_folder(split, data_dir, name)
-        if is_coco_folder(pathlib.Path(data_dir)):
-            return load_coco_folder(split, data_dir, name)
     check(dataset, data_dir)
-    return load_tfds_images(dataset, split, data_dir)
+    name = name or dataset
+    form = _format(data_dir)
+    if data_dir is None or form is None:
+        return load_tfds_images(dataset, split, data_dir)
+    return {"voc": load_voc_folder, "coco": load_coco_folder}[form](split, data_dir, name)
 
 
 def check(dataset: str, data_dir: str | None) -> None:
     """Raises a `ValueError` if there are no such images, without reading any."""
-    if data_dir is not None and any(is_one(pathlib.Path(data_dir)) for is_one in (is_voc_folder, is_coco_folder)):
+    form = _format(data_dir)
+    if form is not None:
+        if dataset not in (form, "folder"):
+            raise ValueError(
+                f"data_dir is {data_dir!r}, a folder in the format of {form}, and dataset is {dataset!r}: give "
+                f"dataset {form!r} if it is that one, else 'folder'."
+            )
         return
     if dataset == "folder":
         raise ValueError(
@@ -48,3 +52,9 @@ def check(dataset: str, data_dir: str | None) -> None:
         )
     for split in SPLITS:
         builders(dataset, split, data_dir)
+
+
+def _format(data_dir: str | None) -> str | None:
+    """`voc` or `coco` if a folder is in the format of one of them."""
+    forms = {"voc": is_voc_folder, "coco": is_coco_folder}
+    return next((form for form, is_one in forms.items() if data_dir and is_one(pathlib.Path(data_dir))), None)

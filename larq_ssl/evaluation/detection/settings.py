@@ -71,6 +71,10 @@ class DetectorSettings:
                 f"max_level must be above min_level={self.min_level}, at least 5, the last level of an encoder, and at "
                 f"most 7, got {self.max_level}."
             )
+        if self.task == "retinanet" and self.head_convs < 1:
+            raise ValueError(
+                f"head_convs must be at least 1 for retinanet, which is published with 4, got {self.head_convs}."
+            )
         stride = 2**self.max_level
         if min(self.height, self.width) < stride:
             raise ValueError(
@@ -143,5 +147,5 @@ def _regions(settings: DetectorSettings) -> Any:
 
 def _retinanet(settings: DetectorSettings) -> Any:
     module = tf_models("vision.configs.retinanet")
-    head = module.RetinaNetHead(num_convs=max(settings.head_convs, 1), num_filters=settings.filters)
+    head = module.RetinaNetHead(num_convs=settings.head_convs, num_filters=settings.filters)
     return module.RetinaNetTask(model=module.RetinaNet(**_shared(settings, module), head=head))

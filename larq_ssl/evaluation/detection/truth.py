@@ -142,6 +142,12 @@ class DetectionImages:
         return self.subset(found)
 
 
+def is_outside(box: Sequence[float], height: int, width: int) -> bool:
+    """Whether nothing of a box (top, left, bottom, right) lies within an image of this size."""
+    top, left, bottom, right = box
+    return not (top < height and left < width and bottom > 0 and right > 0)
+
+
 def truth(
     height: int,
     width: int,

@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ET
 from PIL import Image
 
 from larq_ssl.data import voc
-from larq_ssl.evaluation.detection.truth import DetectionImages, Truth, truth
+from larq_ssl.evaluation.detection.truth import DetectionImages, Truth, is_outside, truth
 
 _CORNERS = ("ymin", "xmin", "ymax", "xmax")
 
@@ -58,15 +58,18 @@ def _names(root: pathlib.Path, image: str) -> set[str]:
 
 def _truth(root: pathlib.Path, image: str, picture: pathlib.Path, class_names: tuple[str, ...]) -> Truth:
     file, entries = voc.annotation_file(root, image), voc.annotation(root, image)
+    height, width = _size(entries, picture)
     boxes, classes, difficult = [], [], []
     for entry in entries.findall("object"):
         name = voc.object_name(entry, file)
         if name not in class_names:
             raise ValueError(f"{str(file)!r} has an object {name!r}, of a class that no image to train on has")
         boxes.append(_box(entry, file))
+        if is_outside(boxes[-1], height, width):
+            raise ValueError(f"{str(file)!r} has a box outside of its image of {height} x {width}: {boxes[-1]}")
         classes.append(1 + class_names.index(name))
         difficult.append(voc.is_difficult(entry))
-    return truth(*_size(entries, picture), boxes, classes, difficult)
+    return truth(height, width, boxes, classes, difficult)
 
 
 def _box(entry: ET.Element, file: pathlib.Path) -> list[float]:
