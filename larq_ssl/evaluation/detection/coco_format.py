@@ -35,10 +35,10 @@ def load_coco_folder(split: str, data_dir: str, name: str) -> DetectionImages:
     pictures = pathlib.Path(data_dir) / file.stem.removeprefix("instances_")
     try:
         categories = sorted((int(entry["id"]), str(entry["name"])) for entry in content["categories"])
-        _refuse_twice("categories have the number", (number for number, _ in categories))
-        _refuse_twice("categories are called", (title for _, title in categories))
+        _refuse_twice("category number", (number for number, _ in categories))
+        _refuse_twice("category name", (title for _, title in categories))
         for kind in ("images", "annotations"):
-            _refuse_twice(f"{kind} have the number", (int(entry["id"]) for entry in content[kind]))
+            _refuse_twice(f"{kind.removesuffix('s')} number", (int(entry["id"]) for entry in content[kind]))
         classes = {number: place for place, (number, _) in enumerate(categories, start=1)}
         objects: dict[int, list[Mapping[str, Any]]] = {int(entry["id"]): [] for entry in content["images"]}
         for entry in content["annotations"]:
@@ -76,7 +76,7 @@ def _file(root: pathlib.Path, split: str) -> pathlib.Path:
 def _refuse_twice(what: str, values: Iterable[int | str]) -> None:
     for value, count in Counter(values).items():
         if count > 1:
-            raise ValueError(f"{count} {what} {value!r}")
+            raise ValueError(f"the {what} {value!r} is there {count} times")
 
 
 def _truth(image: Mapping[str, Any], objects: list[Mapping[str, Any]], classes: Mapping[int, int]) -> Truth:
