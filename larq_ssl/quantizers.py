@@ -1,4 +1,4 @@
-"""The weight quantizers of the papers that Larq lacks."""
+"""The quantizers of the papers that Larq lacks, of weights, and one of inputs that Larq has, made quicker."""
 
 from collections.abc import Callable
 
@@ -50,6 +50,26 @@ class MagnitudeSign(larq.quantizers.Quantizer):
         """The arguments, for serialisation."""
         switches = ("scale_in_grad", "clip_grad", "mean_in_grad")
         return {**super().get_config(), **{switch: getattr(self, switch) for switch in switches}}
+
+
+@tf.keras.utils.register_keras_serializable(package="larq_ssl")
+class QuickApproxSign(larq.quantizers.ApproxSign):
+    """Larq's `ApproxSign`, whose gradient takes half as long: without a comparison, a selection and zeros.
+
+    \\[ \\frac{\\partial q(x)}{\\partial x} = 2 \\max(0, 1 - |x|) \\]
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """-1 and 1, in the dtype of the inputs."""
+        return _approx_sign(inputs)
+
+
+@tf.custom_gradient
+def _approx_sign(inputs: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+    def grad(upstream: tf.Tensor) -> tf.Tensor:
+        return tf.nn.relu(1.0 - tf.abs(inputs)) * 2.0 * upstream
+
+    return larq.math.sign(inputs), grad
 
 
 def _magnitude_sign(weights: tf.Tensor, scale_in_grad: bool, clip_grad: bool, mean_in_grad: bool) -> tf.Tensor:

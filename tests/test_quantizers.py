@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from larq_ssl.quantizers import MagnitudeSign
+from larq_ssl.models.binary_compute import Bfloat16BinaryConv2D
+from larq_ssl.quantizers import MagnitudeSign, QuickApproxSign
 from tests import golden
 from tests.comparing import assert_near, turned_kernel, turned_maps
 
@@ -29,15 +30,17 @@ def test_sign_of_activations(p1, family):
     assert_near(tape.gradient(y, x, p1["sign/ct"]), p1[f"sign/{family}_dx"])
 
 
-@pytest.mark.parametrize("stage", ["binary", "step1"])
+@pytest.mark.parametrize("stage", ["binary", "binary in bfloat16", "step1"])
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("conv", ["conv3x3s1", "conv3x3s2", "conv1x1"])
 def test_convolution(p1, conv, family, stage):
+    stage, _, small = stage.partition(" in ")
     # Turned by 180 degrees, "same" pads where PyTorch does.
     arrays = {key.split("/", 1)[1]: array for key, array in p1.items() if key.startswith(f"{conv}/")}
     expected = {key: arrays[f"{family}_{stage}/{key}"] for key in ("y", "dx", "d_kernel")}
     input_quantizer, gradient = FAMILIES[family]
-    layer = larq.layers.QuantConv2D(
+    make = Bfloat16BinaryConv2D if small else larq.layers.QuantConv2D
+    layer = make(
         arrays["kernel"].shape[-1],
         arrays["kernel"].shape[0],
         strides=arrays["x"].shape[1] // expected["y"].shape[1],
@@ -55,8 +58,25 @@ def test_convolution(p1, conv, family, stage):
         y = layer(x)
     dx, d_kernel = tape.gradient(y, [x, layer.kernel], turned_maps(arrays["ct"]))
     assert_near(turned_maps(y), expected["y"], what="y")
-    assert_near(turned_maps(dx), expected["dx"], what="dx")
-    assert_near(turned_kernel(d_kernel), expected["d_kernel"], what="d_kernel")
+    # Forward nothing is lost; what flows back is rounded to 8 bits three times.
+    tolerance = 3 * 2**-8 if small else 1e-5
+    assert_near(turned_maps(dx), expected["dx"], tolerance, what="dx")
+    assert_near(turned_kernel(d_kernel), expected["d_kernel"], tolerance, what="d_kernel")
+
+
+def test_the_quick_sign_is_the_one_of_larq():
+    x = tf.constant(np.concatenate([np.random.default_rng(0).normal(size=500), [0, -0.0, 1, -1, 1e-40, 1e30, -1e30]]))
+    for dtype in (tf.float32, tf.bfloat16):
+        inputs = tf.cast(x, dtype)
+        upstream = tf.cast(tf.random.stateless_normal(x.shape, [1, 2]), dtype)
+        found = []
+        for quantizer in (larq.quantizers.ApproxSign(dtype=dtype), QuickApproxSign(dtype=dtype)):
+            with tf.GradientTape() as tape:
+                tape.watch(inputs)
+                y = quantizer(inputs)
+            found.append((y.numpy(), tape.gradient(y, inputs, upstream).numpy()))
+        for one, other in zip(*found, strict=True):
+            np.testing.assert_array_equal(one, other)
 
 
 def test_scale_is_the_mean_magnitude_of_each_filter(p1):

@@ -130,6 +130,7 @@ def student(before: RunFolder | None, **options: Any) -> Encoder:
         FLAGS.preprocessing,
         rotate_input=turned,
         synchronized=synchronized(),
+        binary_compute=FLAGS.binary_compute,
         **options,
     )
 

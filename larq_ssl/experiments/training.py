@@ -16,7 +16,7 @@ from larq_ssl import callbacks, schedules
 from larq_ssl.callbacks.epoch_rows import EpochRows
 from larq_ssl.checkpoints import Checkpoints
 from larq_ssl.evaluation import diagnosis, pictures
-from larq_ssl.experiments import common, endings, stages, training_flags, watching, workers
+from larq_ssl.experiments import arithmetic, common, endings, stages, training_flags, watching, workers
 from larq_ssl.experiments.resuming import restore
 from larq_ssl.experiments.run_folder import RunFolder
 from larq_ssl.experiments.training_data import Data
@@ -159,9 +159,10 @@ def _run_training(experiment: str, prepare: Callable[[RunFolder], Job], stack: c
         finished = run.finished and not FLAGS.fresh
         if finished and not training_flags.names_others(run.flags(), flags_text):
             return _show_earlier(run)
+        computed = arithmetic.settle(run, crew)
         with crew.chief_first():
             job = prepare(run)
-        inputs = {"data": job.data.train.fingerprint, **job.inputs}
+        inputs = {"data": job.data.train.fingerprint, **job.inputs, **computed}
         if finished:
             run.refuse_other_inputs(inputs)
             return _show_earlier(run)

@@ -7,6 +7,7 @@ from absl import flags
 
 from larq_ssl.distribute import STRATEGIES
 from larq_ssl.experiments.common import CHECKPOINT_EVERY, LARGEST_IMAGE, TIME_EXIT
+from larq_ssl.models.binary_compute import BINARY_COMPUTES
 from larq_ssl.optimizers import OPTIMIZERS
 
 FLAGS = flags.FLAGS
@@ -79,6 +80,13 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_integer("seed", 0, "Of weights, views and order.", 0, 2**32 - 1)
 flags.DEFINE_enum("precision", "float32", ["float32", "mixed_bfloat16", "mixed_float16"], "Keras precision policy.")
+flags.DEFINE_enum(
+    "binary_compute",
+    "auto",
+    BINARY_COMPUTES,
+    "Arithmetic of convolutions of binary inputs and kernels, see larq_ssl.models.binary_compute; auto tries which one "
+    "is faster here, once for a run.",
+)
 flags.DEFINE_bool("deterministic", False, "Bit-identical runs on the same machine, at some cost in speed.")
 flags.DEFINE_enum(
     "strategy",

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import larq
 import tensorflow as tf
 
+from larq_ssl.models.binary_compute import Bfloat16BinaryConv2D
 from larq_ssl.models.encoder import LayerStore
 
 Initializer: TypeAlias = tf.keras.initializers.Initializer
@@ -53,8 +54,9 @@ def binary_conv(
     family: BinaryFamily,
 ) -> larq.layers.QuantConv2D:
     """A convolution without bias whose input is binary in stage 1, and whose kernel too in stage 2."""
+    in_bfloat16 = layers.binary_compute == "bfloat16" and binarization == "full"
     return layers(
-        _unconstrained_conv,
+        functools.partial(_unconstrained, Bfloat16BinaryConv2D if in_bfloat16 else larq.layers.QuantConv2D),
         name,
         filters=filters,
         kernel_size=kernel_size,
@@ -110,11 +112,11 @@ def symmetric_conv(
     return float_conv(layers, name, filters, kernel_size, strides, initializer, padding)(x)
 
 
-def _unconstrained_conv(**arguments: Any) -> larq.layers.QuantConv2D:
+def _unconstrained(make: type[larq.layers.QuantConv2D], **arguments: Any) -> larq.layers.QuantConv2D:
     log = logging.getLogger("larq.layers_base")
     log.addFilter(_is_not_about_constraints)
     try:
-        return larq.layers.QuantConv2D(**arguments)
+        return make(**arguments)
     finally:
         log.removeFilter(_is_not_about_constraints)
 

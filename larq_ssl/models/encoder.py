@@ -54,11 +54,18 @@ class LayerStore:
         blank: Whether kernels start at zero: no time and no random numbers are spent on weights to be loaded.
         synchronized: Whether BatchNormalization takes its statistics over all replicas.
         drop_path: Probability with which the last residual branch is dropped in training.
+        binary_compute: Of fully binary convolutions, `float32` or `bfloat16`.
     """
 
-    def __init__(self, blank: bool = False, synchronized: bool = False, drop_path: float = 0.0) -> None:
+    def __init__(
+        self,
+        blank: bool = False,
+        synchronized: bool = False,
+        drop_path: float = 0.0,
+        binary_compute: str = "float32",
+    ) -> None:
         self._blank, self._synchronized = blank, synchronized
-        self.drop_path = drop_path
+        self.drop_path, self.binary_compute = drop_path, binary_compute
         self._layers: dict[str, tf.keras.layers.Layer] = {}
 
     def __call__(self, make: Callable[..., _Layer], name: str, **arguments: Any) -> _Layer:
@@ -85,7 +92,7 @@ class _FixedStatistics(LayerStore):
     """
 
     def __init__(self, store: LayerStore, names: Collection[str]):
-        super().__init__(drop_path=store.drop_path)
+        super().__init__(drop_path=store.drop_path, binary_compute=store.binary_compute)
         self._store, self._names = store, frozenset(names)
 
     def __call__(self, make: Callable[..., _Layer], name: str, **arguments: Any) -> _Layer:

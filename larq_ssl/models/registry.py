@@ -1,6 +1,7 @@
 """All networks by name."""
 
 from larq_ssl.models import simclr_resnet, zoo
+from larq_ssl.models.binary_compute import choose
 from larq_ssl.models.birealnet import BIREALNET_18, BIREALNET_34, REACTNET_18, REACTNET_34
 from larq_ssl.models.encoder import Encoder, EncoderSpec, LayerStore
 from larq_ssl.models.mobilenet_v2 import MOBILENET_V2
@@ -40,6 +41,7 @@ def build(
     rotate_input: bool = False,
     synchronized: bool = False,
     drop_path: float = 0.0,
+    binary_compute: str = "float32",
 ) -> Encoder:
     """Builds an encoder with fresh weights.
 
@@ -58,12 +60,14 @@ def build(
             of the `spec`: what is saved is the same network, which is not synchronised when it is loaded.
         drop_path: Probability with which the last residual branch is dropped in training, example by example; it
             rises linearly from 0 of the first. Only for `vit_`, and for students: no part of the `spec` either.
+        binary_compute: What convolutions of binary inputs and kernels are computed in, `"float32"` or `"bfloat16"`, see
+            `larq_ssl.models.binary_compute`. No part of the `spec`: the weights are the same.
     # Returns
         An `Encoder`.
     """
     return _build(
         EncoderSpec(name, image_size, binarization, stem, width, preprocessing, classes, rotate_input),
-        LayerStore(synchronized=synchronized, drop_path=drop_path),
+        LayerStore(synchronized=synchronized, drop_path=drop_path, binary_compute=choose(binary_compute).compute),
     )
 
 

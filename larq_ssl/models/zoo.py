@@ -31,6 +31,7 @@ from typing import Any
 import larq
 import tensorflow as tf
 
+from larq_ssl.models.binary_compute import Bfloat16BinaryConv2D, is_binary
 from larq_ssl.models.encoder import BINARIZATIONS, Architecture, EncoderSpec, LayerStore
 
 _LAYERS = tf.keras.layers
@@ -154,12 +155,21 @@ def _maps(x: tf.Tensor, binarization: str, layers: LayerStore, network: str) -> 
             arguments |= {"kernel_quantizer": None, "kernel_constraint": None}
             if binarization == "none":
                 arguments["input_quantizer"] = _FLOAT_INPUTS[network]
+        make = step.make
+        if layers.binary_compute == "bfloat16" and make is larq.layers.QuantConv2D and binarization == "full":
+            make = _in_bfloat16(arguments)
         inputs = [tensors[number] for number in step.inputs]
-        output = layers(step.make, step.name, **arguments)(inputs if len(inputs) > 1 else inputs[0])
+        output = layers(make, step.name, **arguments)(inputs if len(inputs) > 1 else inputs[0])
         tensors += tf.nest.flatten(output)
         if len(inputs) > 1 and step.stride >= 4:
             yield f"stride{step.stride}", output
     yield f"stride{step.stride}", output
+
+
+def _in_bfloat16(arguments: dict[str, Any]) -> type[larq.layers.QuantConv2D]:
+    """A binary layer's class for bfloat16; where a network quantises to more than one bit, the layer is as it was."""
+    quantizers = (larq.quantizers.get(arguments[f"{what}_quantizer"]) for what in ("input", "kernel"))
+    return Bfloat16BinaryConv2D if all(map(is_binary, quantizers)) else larq.layers.QuantConv2D
 
 
 ARCHITECTURES = {

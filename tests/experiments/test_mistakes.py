@@ -62,6 +62,12 @@ CASES = {
     "unknown recipe": (("moco", "--recipe=digits/mocco"), 2, "--recipe must be one of"),
     "a flagfile that is not there": (("moco", "--flagfile=nowhere"), 2, "nowhere"),
     # Stages.
+    "bfloat16 where kernels are real": (
+        bssl("--stage=1", "--binary_compute=bfloat16"),
+        2,
+        "--binary_compute=bfloat16 is for networks with binary inputs and kernels (--stage=2, --one_stage) and "
+        "--precision=float32, not for --binarization=activations and --precision=float32",
+    ),
     "no stage": (bssl(), 2, "--stage=1, --stage=2 or --one_stage"),
     "stage 1 in one stage": (bssl("--stage=1", "--one_stage"), 2, "which --stage=1 contradicts"),
     "one stage after stage 1": (bssl("--one_stage", "--stage1=x"), 2, "--one_stage starts from scratch"),

@@ -139,14 +139,17 @@ def test_typed_flags_reach_the_method(commands):
 
 def test_a_run_holds_what_its_scheme_makes(runs):
     of_contrast = {"encoders/ema", "heads/momentum_head", "memories/queue.npz"}
-    for name, made, inputs in (("both", of_contrast, {"stage 1"}), ("guided", set(), set())):
+    for name, made, inputs, arithmetic in (
+        ("both", of_contrast, {"stage 1"}, {"binary compute"}),
+        ("guided", set(), set(), set()),
+    ):
         run = runs.folder(name)
         found = {path.relative_to(run.path).as_posix() for path in run.path.glob("[ehm]*s/*")}
         assert found == {"encoders/student", "heads/student_head"} | made
         student = load_encoder(run.encoder("student"))
         assert student.spec.binarization == ("full" if name == "both" else "none")
         assert run.results()["encoders"]["student"] == encoder_hash(student)
-        assert set(run.inputs()) == {"data", "teacher", "teacher head"} | inputs
+        assert set(run.inputs()) == {"data", "teacher", "teacher head"} | inputs | arithmetic
         assert "Teacher: s2bnn/teacher/encoders/student" in run.licences_file.read_text()
 
 

@@ -1,0 +1,162 @@
+r"""The arithmetic of fully binary convolutions in training: float32, or bfloat16 where that is faster.
+
+Both operands of a binary convolution are ±1, up to one scale per filter, and bfloat16 holds them exactly:
+
+\[ y = a_o \cdot \mathrm{conv}(\mathrm{sign}(x), \mathrm{sign}(w_o)) \]
+
+Products are exact and are added in float32; only the sum is rounded to bfloat16, before it is multiplied by the scale
+in float32. Integers up to 256 survive that unchanged, larger ones to within \( 2^{-8} \) of their size. What flows back
+is rounded to bfloat16 on its way into the two backward convolutions and out of them: each factor to within
+\( 2^{-8} \) of its size. Everything else is float32.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable
+
+import larq
+import tensorflow as tf
+
+from larq_ssl.quantizers import QuickApproxSign
+
+BINARY_COMPUTES = ("auto", "float32", "bfloat16")
+
+_register = tf.keras.utils.register_keras_serializable(package="larq_ssl")
+
+# Of the convolution that is tried: batch, side, channels. It is in the middle of ReActNet-A at 224 pixels.
+_TRIED = (4, 14, 256)
+_TURNS = 12
+_WORTH = 1.05
+"""How much faster bfloat16 must be to be chosen: a choice that hangs on noise would not be the same twice."""
+
+
+@_register
+class Bfloat16BinaryConv2D(larq.layers.QuantConv2D):
+    """`QuantConv2D` of binary inputs and kernels that computes in bfloat16, see above.
+
+    Weights, quantizers, costs and names are those of `QuantConv2D`; the kernel quantizer must give one magnitude per
+    filter, as all do that are of one bit.
+
+    # Raises
+        ValueError: If inputs or kernels are not binary: rounding them would be another network.
+    """
+
+    def __init__(self, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]
+        super().__init__(*args, **kwargs)
+        if type(self.input_quantizer) is larq.quantizers.ApproxSign:
+            self.input_quantizer = QuickApproxSign()
+        for what, quantizer in (("input", self.input_quantizer), ("kernel", self.kernel_quantizer)):
+            if not is_binary(quantizer):
+                raise ValueError(f"`{what}_quantizer` must be binary to compute in bfloat16, not {quantizer!r}.")
+
+    def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        """The convolution, in the dtype of its inputs."""
+
+        def convolve(signs: tf.Tensor, filters: tf.Tensor) -> tf.Tensor:
+            return super(Bfloat16BinaryConv2D, self).convolution_op(signs, filters)
+
+        return binary_convolution(convolve, inputs, tf.convert_to_tensor(kernel))
+
+
+def is_binary(quantizer: Callable | None) -> bool:
+    """Whether what a quantizer gives has one bit."""
+    return getattr(quantizer, "precision", None) == 1 and not isinstance(quantizer, larq.quantizers.NoOp)
+
+
+def binary_convolution(
+    convolve: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], inputs: tf.Tensor, kernel: tf.Tensor
+) -> tf.Tensor:
+    """A linear convolution of ±1 (and 0, for padding) with filters of ±1 times a scale, computed in bfloat16.
+
+    # Arguments
+        convolve: Of inputs `[batch, height, width, channels]` and a kernel `[rows, columns, channels, filters]`.
+        inputs: Of -1, 0 and 1.
+        kernel: All values of a filter have the same magnitude.
+    # Returns
+        Its outputs, and its gradients by `inputs` and `kernel`, in the dtypes of the two.
+    """
+
+    @tf.custom_gradient
+    def scaled(inputs: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+        scale = tf.abs(kernel[0, 0, 0])  # as large as all others of its filter
+        signs = tf.cast(tf.sign(kernel), tf.bfloat16)
+        small = tf.cast(inputs, tf.bfloat16)
+        outputs = tf.cast(convolve(small, signs), inputs.dtype) * tf.cast(scale, inputs.dtype)
+
+        def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            rounded = tf.cast(upstream, tf.bfloat16)
+            filters = tf.cast(kernel, tf.bfloat16)
+            with tf.GradientTape() as tape:
+                tape.watch([small, filters])
+                again = convolve(small, filters)
+            by_inputs, by_kernel = tape.gradient(again, [small, filters], rounded)
+            return tf.cast(by_inputs, inputs.dtype), tf.cast(by_kernel, kernel.dtype)
+
+        return outputs, grad
+
+    return scaled(inputs, kernel)
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """What binary convolutions are computed in.
+
+    # Attributes
+        compute: `float32` or `bfloat16`.
+        ratio: How many times as fast as in float32 they were in bfloat16, `None` if nobody has tried.
+    """
+
+    compute: str
+    ratio: float | None = None
+
+    def __str__(self) -> str:
+        if self.ratio is None:
+            return f"Binary convolutions are computed in {self.compute}."
+        return (
+            f"Binary convolutions are computed in {self.compute}: in bfloat16 one takes {1 / self.ratio:.2f} times as "
+            "long as in float32 on this hardware (--binary_compute=float32|bfloat16 spares the trial)."
+        )
+
+
+def choose(binary_compute: str = "auto") -> Choice:
+    """What to compute in on this hardware; `auto` takes about a second to find out.
+
+    # Raises
+        ValueError: If it is none of `BINARY_COMPUTES`.
+    """
+    if binary_compute not in BINARY_COMPUTES:
+        raise ValueError(f"binary_compute must be one of {', '.join(BINARY_COMPUTES)}, got {binary_compute!r}.")
+    if binary_compute != "auto":
+        return Choice(binary_compute)
+    ratio = _measured_ratio()
+    return Choice("bfloat16" if ratio >= _WORTH else "float32", ratio)
+
+
+def _measured_ratio() -> float:
+    """How many times as fast a convolution of signs, forward and backward, is in bfloat16."""
+    batch, side, channels = _TRIED
+    draw = tf.random.Generator.from_seed(0)
+    inputs = tf.sign(draw.normal([batch, side, side, channels]))
+    kernel = tf.sign(draw.normal([3, 3, channels, channels]))
+
+    def convolve(signs: tf.Tensor, filters: tf.Tensor) -> tf.Tensor:
+        return tf.nn.conv2d(signs, filters, 1, "SAME")
+
+    @tf.function
+    def step(in_bfloat16: bool) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch([inputs, kernel])
+            outputs = binary_convolution(convolve, inputs, kernel) if in_bfloat16 else convolve(inputs, kernel)
+        return [outputs, *tape.gradient(outputs, [inputs, kernel])]
+
+    def seconds(in_bfloat16: bool) -> float:
+        started = time.perf_counter()
+        step(in_bfloat16)[-1].numpy()
+        return time.perf_counter() - started
+
+    for in_bfloat16 in (False, True):
+        seconds(in_bfloat16)
+    turns = [(seconds(False), seconds(True)) for _ in range(_TURNS)]
+    # The shortest of each: what else the machine does makes a turn longer, and never shorter.
+    in_float32, in_bfloat16 = (min(times) for times in zip(*turns, strict=True))
+    return in_float32 / in_bfloat16

@@ -1,0 +1,188 @@
+"""Binary convolutions in bfloat16: exact forward, within the stated error backward, the same network in all else."""
+
+import io
+
+import larq
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from larq_ssl import models
+from larq_ssl.models import binary_compute
+from larq_ssl.models.binary_compute import Bfloat16BinaryConv2D, Choice, choose
+from larq_ssl.models.transfer import assign_weights, named_weights
+from larq_ssl.quantizers import MagnitudeSign
+from tests.experiments.commands import add_short_networks
+
+add_short_networks()
+
+
+def pair(channels, quantizer=None, **arguments):
+    """A plain layer and one that computes in bfloat16, with the same weights."""
+    shared = dict(
+        filters=7,
+        kernel_size=3,
+        padding="same",
+        pad_values=0.0,
+        use_bias=False,
+        input_quantizer="approx_sign",
+        kernel_quantizer=quantizer or MagnitudeSign(),
+    )
+    layers = [make(**{**shared, **arguments}) for make in (larq.layers.QuantConv2D, Bfloat16BinaryConv2D)]
+    for layer in layers:
+        layer.build([None, None, None, channels])
+    layers[1].kernel.assign(layers[0].kernel)
+    return layers
+
+
+def maps(channels, side=6, seed=0):
+    return tf.random.stateless_normal([4, side, side, channels], [seed, 1])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"strides": 2},
+        {"dilation_rate": 2},
+        {"padding": "valid"},
+        {"pad_values": 1.0},
+        {"kernel_size": 1},
+        {"quantizer": MagnitudeSign(scale_in_grad=True, clip_grad=False)},
+        {"quantizer": MagnitudeSign(scale_in_grad=True, mean_in_grad=True)},
+        {"quantizer": "ste_sign"},
+        {"quantizer": "magnitude_aware_sign"},
+    ],
+    ids=lambda arguments: "-".join(map(str, arguments)) or "plain",
+)
+def test_sums_up_to_256_are_exact(arguments):
+    """28 channels of 3x3 cannot have larger ones; all that differs is where float32 multiplies by the scale."""
+    plain, small = pair(28, **arguments)
+    np.testing.assert_allclose(small(maps(28)), plain(maps(28)), rtol=0, atol=4e-6)
+
+
+def test_larger_sums_are_within_the_stated_error():
+    plain, small = pair(200, quantizer="ste_sign")
+    plain.kernel.assign(tf.ones_like(plain.kernel))
+    small.kernel.assign(plain.kernel)
+    inputs = tf.abs(maps(200)) - 0.05
+    exact, rounded = plain(inputs).numpy(), small(inputs).numpy()
+    assert exact.max() > 1000
+    assert np.any(exact != rounded)
+    assert np.all(np.abs(rounded - exact) <= 2**-8 * np.abs(exact))
+    np.testing.assert_array_equal(rounded[np.abs(exact) <= 256], exact[np.abs(exact) <= 256])
+
+
+@pytest.mark.parametrize("quantizer", [MagnitudeSign(), MagnitudeSign(True, False), MagnitudeSign(True, True, True)])
+def test_gradients_are_those_of_float32_but_for_rounding(quantizer):
+    plain, small = pair(28, quantizer=quantizer, strides=2)
+    # Some beyond 1, where straight-through estimators stop.
+    for layer in (plain, small):
+        layer.kernel.assign(2.0 * tf.random.stateless_normal(layer.kernel.shape, [3, 4]))
+    inputs, upstream = maps(28), tf.random.stateless_normal([4, 3, 3, 7], [5, 6])
+
+    def gradients(layer):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            loss = tf.reduce_sum(layer(inputs) * upstream)
+        return [gradient.numpy() for gradient in tape.gradient(loss, [inputs, layer.kernel])]
+
+    for wanted, found in zip(gradients(plain), gradients(small), strict=True):
+        assert found.dtype == np.float32
+        assert np.array_equal(found == 0, wanted == 0)
+        scale = np.abs(wanted).max()
+        assert scale > 0.1
+        # A sum of many terms, each rounded by 2^-8 of its size.
+        assert np.abs(found - wanted).max() < 0.02 * scale
+        assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.9999
+
+
+def test_a_filter_of_zeros_gives_zeros():
+    plain, small = pair(3)
+    for layer in (plain, small):
+        layer.kernel.assign(tf.zeros_like(layer.kernel))
+    np.testing.assert_array_equal(small(maps(3)), plain(maps(3)))
+    assert not np.any(small(maps(3)))
+
+
+@pytest.mark.parametrize("changes", [{"input_quantizer": None}, {"kernel_quantizer": None}])
+def test_what_is_not_binary_is_refused(changes):
+    with pytest.raises(ValueError, match="_quantizer` must be binary to compute in bfloat16, not None"):
+        Bfloat16BinaryConv2D(
+            4, 3, **{"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign", "pad_values": 0.0, **changes}
+        )
+
+
+def summary(network):
+    text = io.StringIO()
+    larq.models.summary(network, print_fn=lambda line: text.write(f"{line}\n"))
+    return text.getvalue()
+
+
+@pytest.mark.parametrize("name", ["reactnet_stages", "birealnet_18", "zoo:QuickNetSmall"])
+def test_the_network_is_the_same(name):
+    """Layers, variables, summary, and features up to rounding."""
+    width = {} if name.startswith("zoo:") else {"width": 0.25}
+    plain, small = (models.build(name, 32, binary_compute=choice, **width) for choice in ("float32", "bfloat16"))
+    assert len(small.binary_layers) == len(plain.binary_layers) > 3
+    assert {type(layer) for layer in plain.binary_layers} == {larq.layers.QuantConv2D}
+    assert {type(layer) for layer in small.binary_layers} == {Bfloat16BinaryConv2D}
+    assert summary(small) == summary(plain)
+    assert small.spec == plain.spec
+    weights = {key: weight.numpy() for key, weight in named_weights(plain).items()}
+    assert list(named_weights(small)) == list(weights)
+    assign_weights(small, weights)
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 32, 3)).astype(np.float32)
+    # Layer by layer on equal inputs: what is rounded may flip a sign further on.
+    for one, other in zip(plain.binary_layers, small.binary_layers, strict=True):
+        inner = tf.keras.Model(plain.inputs, one.input)(images)
+        wanted = one(inner).numpy()
+        assert np.abs(other(inner).numpy() - wanted).max() <= 2**-8 * np.abs(wanted).max()
+    again = small.at(48).binary_layers
+    assert [id(layer) for layer in again] == [id(layer) for layer in small.binary_layers]
+
+
+@pytest.mark.parametrize("binarization", ["none", "activations"])
+def test_networks_with_real_kernels_are_left_alone(binarization):
+    network = models.build("reactnet_stages", None, binarization, width=0.125, binary_compute="bfloat16")
+    assert {type(layer) for layer in network.binary_layers} == {larq.layers.QuantConv2D}
+
+
+def test_a_network_with_fixed_statistics_keeps_its_arithmetic():
+    network = models.build("reactnet_stages", None, width=0.125, binary_compute="bfloat16")
+    fixed = network.with_fixed_statistics({"stem/bn"})
+    assert {type(layer) for layer in fixed.binary_layers} == {Bfloat16BinaryConv2D}
+
+
+def test_it_is_serialised():
+    layer = pair(3)[1]
+    again = tf.keras.layers.deserialize(tf.keras.layers.serialize(layer))
+    assert type(again) is Bfloat16BinaryConv2D
+    assert again.get_config() == layer.get_config()
+
+
+@pytest.mark.parametrize(("ratio", "wanted"), [(1.5, "bfloat16"), (1.04, "float32"), (0.3, "float32")])
+def test_auto_takes_what_is_clearly_faster(ratio, wanted, monkeypatch):
+    monkeypatch.setattr(binary_compute, "_measured_ratio", lambda: ratio)
+    assert choose() == Choice(wanted, ratio)
+    assert str(choose()).startswith(
+        f"Binary convolutions are computed in {wanted}: in bfloat16 one takes {1 / ratio:.2f}"
+    )
+    for given in ("float32", "bfloat16"):
+        assert choose(given) == Choice(given)
+        assert str(choose(given)) == f"Binary convolutions are computed in {given}."
+
+
+def test_the_trial_measures_both_and_leaves_the_seed_alone():
+    tf.keras.utils.set_random_seed(3)
+    before = tf.random.normal([2]).numpy()
+    tf.keras.utils.set_random_seed(3)
+    assert 0.01 < choose().ratio < 100
+    np.testing.assert_array_equal(tf.random.normal([2]), before)
+
+
+def test_another_word_is_refused():
+    with pytest.raises(ValueError, match="binary_compute must be one of auto, float32, bfloat16, got 'int8'"):
+        choose("int8")
+    with pytest.raises(ValueError, match="binary_compute must be one of"):
+        models.build("reactnet_stages", binary_compute="int8")
