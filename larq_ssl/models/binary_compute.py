@@ -41,6 +41,8 @@ class Bfloat16BinaryConv2D(larq.layers.QuantConv2D):
         ValueError: If inputs or kernels are not binary: rounding them would be another network.
     """
 
+    input_quantizer: Callable | None
+
     def __init__(self, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]
         super().__init__(*args, **kwargs)
         if type(self.input_quantizer) is larq.quantizers.ApproxSign:
