@@ -8,7 +8,9 @@ stopped. It needs the extra `detection` (`make detection`).
 import contextlib
 import dataclasses
 import functools
+import pathlib
 import sys
+from collections.abc import Mapping
 
 import tensorflow as tf
 from absl import flags
@@ -126,6 +128,24 @@ def load(source: Encoder) -> tuple[DetectionImages, DetectionImages]:
     return train, test
 
 
+def refuse_others(run: RunFolder, folder: pathlib.Path, text: Mapping[str, str]) -> None:
+    """Raises a `ValueError` if a finished run had other images or another encoder.
+
+    # Arguments
+        folder: Of the encoder.
+        text: The flags of this command; what lies where it lay is not read again.
+    """
+    before = run.flags()
+    if all(before.get(name) == text.get(name) for name in ("data_dir", "encoder_dir", "run")):
+        return
+    source = load_encoder(folder)
+    train, test = load(source)
+    found = {"train": train.fingerprint, "test": test.fingerprint}
+    if FLAGS.init == "encoder":
+        found["encoder"] = encoder_hash(source)
+    run.refuse_other_inputs({**run.inputs(), **found})
+
+
 def show_earlier(run: RunFolder) -> int:
     """Tells the result of a finished run, and exports its backbone if that is asked for; returns the exit code."""
     common.say(f"{run.path}: finished earlier (--fresh begins anew).")
@@ -146,6 +166,7 @@ def main() -> int:
                 detect_export.refuse(folder)
             stack.enter_context(run.open(text, detect_flags.identity(FLAGS), FLAGS.fresh))
             if run.finished and not FLAGS.fresh:
+                refuse_others(run, folder, text)
                 return show_earlier(run)
             images.check(FLAGS.dataset, FLAGS.data_dir)
             source = load_encoder(folder)

@@ -1,6 +1,7 @@
 """The flags of detection: which encoder, which images, what is built on it and how it is trained."""
 
 import pathlib
+import re
 from collections.abc import Collection
 
 import tensorflow as tf
@@ -111,6 +112,8 @@ def source() -> tuple[pathlib.Path, pathlib.Path]:
     if (FLAGS.run is None) == (FLAGS.encoder_dir is None):
         raise ValueError("Give either --run=<run folder> or --encoder_dir=<encoder folder>.")
     if FLAGS.run is None:
+        if FLAGS["which"].present:
+            raise ValueError("--which has no meaning with --encoder_dir, which is one encoder: leave one out.")
         folder = pathlib.Path(FLAGS.encoder_dir)
         beside = folder.parent / "probes"
     else:
@@ -129,6 +132,10 @@ def run_folder(beside: pathlib.Path) -> RunFolder:
     # Raises
         ValueError: If nothing can be written there.
     """
+    if FLAGS.dataset_name is not None and not re.fullmatch(r"\w[\w.-]*", FLAGS.dataset_name):
+        raise ValueError(
+            f"--dataset_name must be letters, digits, _, - and dots, the first one no dot, got {FLAGS.dataset_name!r}."
+        )
     if FLAGS.workdir is not None:
         common.refuse_no_place("workdir", FLAGS.workdir)
         return RunFolder(FLAGS.workdir)

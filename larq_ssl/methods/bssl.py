@@ -180,7 +180,7 @@ class BSSL(SelfSupervisedModel):
 
     def loss_terms(self, batch: Batch) -> dict[str, tf.Tensor]:
         views = [batch["global"][:, view] for view in range(self.views)]
-        teachers = [self._teacher(view) for view in views]
+        teachers = self._teachers(views)
         students = [self._student(view) for view in views]
         pairs = list(zip(students, reversed(teachers), strict=True))
         balance = self._lambda(self.optimizer.iterations)
@@ -202,10 +202,18 @@ class BSSL(SelfSupervisedModel):
     def _lambda(self, step: tf.Tensor) -> tf.Tensor:
         return tf.constant(0.0) if self.feature_loss == "none" else tf.cast(self.balance(step), tf.float32)
 
-    def _teacher(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Features and logits of the frozen teacher; only its head may carry a gradient."""
+    def _teachers(self, views: list[tf.Tensor]) -> list[tuple[tf.Tensor, tf.Tensor]]:
+        """Features and logits of the frozen teacher for each view; only its head may carry a gradient."""
+        teacher = self.networks["teacher"]
+        if self.switches.teacher_batch_norm == "train":
+            # Each view has statistics of its own.
+            features = [teacher(view, training=True) for view in views]
+        else:
+            features = tf.split(teacher(tf.concat(views, axis=0), training=False), len(views))
+        return [self._teacher_logits(tf.stop_gradient(of_view)) for of_view in features]
+
+    def _teacher_logits(self, features: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         batch_statistics = self.switches.teacher_batch_norm == "train"
-        features = tf.stop_gradient(self.networks["teacher"](images, training=batch_statistics))
         if self.switches.train_teacher_head:
             return features, self.networks["teacher_head"](features, training=True)
         return features, tf.stop_gradient(self.networks["teacher_head"](features, training=batch_statistics))

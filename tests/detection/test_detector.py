@@ -52,6 +52,8 @@ def data(tmp_path):
             {"task": "retinanet", "head_convs": 0},
             "head_convs must be at least 1 for retinanet, which is published with 4, got 0",
         ),
+        ({"samples": 117}, r"samples must be at most proposals \+ 100 = 116, what they are drawn from, got 117"),
+        ({"anchor_samples": 253}, "anchor_samples must be at most 252, all anchors of an image, got 253"),
         ({"max_level": 7}, "The coarsest level has a stride of 128 pixels, and images of 60 x 64 are smaller"),
     ],
 )
@@ -118,6 +120,16 @@ def _shown(train, augmentation, count=8):
         kinds = batch["labels"]["gt_classes"].numpy()
         for index, own, kind in zip(batch["id"].numpy(), corners, kinds, strict=True):
             yield train.truths[index], own[kind > 0]
+
+
+def test_images_are_scaled_as_asked(data):
+    """In the range, and up to both of its ends."""
+    pytest.importorskip("official", reason="needs the extra detection")
+    factors = []
+    for batch in training_batches(data[0], settings(), Augmentation(False, False, 0.5, 2.0), 2, 0).take(30):
+        factors += batch["labels"]["image_info"].numpy()[:, 2, 0].tolist()
+    assert 0.5 <= min(factors) < 0.7
+    assert 1.7 < max(factors) <= 2.0
 
 
 @pytest.mark.parametrize(("flip", "vertical_flip"), [(False, False), (True, False), (False, True)])

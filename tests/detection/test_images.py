@@ -86,6 +86,36 @@ def test_outlines_are_polygons_or_run_lengths(tmp_path):
             assert share == 1 if name == "box" else 0.7 < share < 0.9
 
 
+def test_compressed_run_lengths_are_those_of_pycocotools():
+    mask = pytest.importorskip("pycocotools.mask", reason="needs the extra detection")
+    from larq_ssl.evaluation.detection.coco_format import _is_outline, _run_lengths
+
+    draw = np.random.default_rng(0)
+    for _ in range(30):
+        height, width = (int(side) for side in draw.integers(1, 90, 2))
+        shown = np.asfortranarray(draw.random((height, width)) < draw.random(), np.uint8)
+        packed = mask.encode(shown)
+        outline = {"size": packed["size"], "counts": packed["counts"].decode()}
+        assert _is_outline(outline, height, width)
+        assert not _is_outline({**outline, "counts": outline["counts"] + "5"}, height, width)
+        flat = shown.T.ravel()
+        ends = np.flatnonzero(np.diff(flat, prepend=0, append=2))
+        assert _run_lengths(outline["counts"]) == np.diff(ends, prepend=0).tolist()
+
+
+def test_areas_are_those_of_the_annotations(tmp_path):
+    """Also where results are measured by size."""
+    from larq_ssl.evaluation.detection import coco_metrics
+
+    test = images.load_images("folder", "test", str(scenes.coco_folder(tmp_path / "coco")))
+    wanted = []
+    for number in range(8, 12):
+        for name, _, _, width, height in scenes.objects(number):
+            wanted.append(width * height * (1 if name == "box" else 0.785))
+    told = coco_metrics.truth_json(test, False)["annotations"]
+    assert [entry["area"] for entry in told if not entry["iscrowd"]] == pytest.approx(wanted)
+
+
 def test_the_fingerprint_knows_a_box(tmp_path):
     root = scenes.voc_folder(tmp_path / "voc")
     before = images.load_images("folder", "train", str(root)).fingerprint
@@ -185,6 +215,14 @@ COCO_MISTAKES = {
         _with("annotations", bbox=[3, -9, 5, 9]),
         "the box of annotation 1 is outside of its image of 48 x 64",
     ),
+    "a side that is no number": (
+        _with("annotations", bbox=[3, 4, float("nan"), 9]),
+        "the box or the area of annotation 1 is made of other things than numbers",
+    ),
+    "no box": (_with("annotations", bbox=None), "the box or the area of annotation 1 is made of other things"),
+    "no area": (_with("annotations", area=None), "the box or the area of annotation 1 is made of other things"),
+    "letters for run lengths": (_outlined({"size": [48, 64], "counts": "!!garbage"}), _NO_OUTLINE),
+    "run lengths that end too soon": (_outlined({"size": [48, 64], "counts": [5, 6]}), _NO_OUTLINE),
     "no image": (_changed(images=[], annotations=[]), "names no image or no category"),
     "no file": (lambda root: (root / "val2017" / "000008.jpg").unlink(), "1 of the 4 images of .* are missing, as"),
     "two lists": (

@@ -154,12 +154,13 @@ def test_kinds_of_errors():
                 [40, 40, 80, 80],  # a part of the dog
                 [150, 150, 158, 158],  # nothing
                 [100, 0, 130, 30],  # what is ignored
+                [100, 0, 130, 30],  # the same, as a dog
                 [40, 40, 140, 140],  # the dog, of too low a score
             ],
             np.float32,
         ),
-        np.array([1, 1, 1, 2, 2, 1, 2]),
-        np.array([0.9, 0.8, 0.8, 0.7, 0.7, 0.6, 0.4], np.float32),
+        np.array([1, 1, 1, 2, 2, 1, 2, 2]),
+        np.array([0.9, 0.8, 0.8, 0.7, 0.7, 0.6, 0.6, 0.4], np.float32),
     )
     table = errors.errors(data, [found])
     zeros = dict.fromkeys((*errors.KINDS, "objects", "missed"), 0)

@@ -90,6 +90,9 @@ runpy.run_module("larq_ssl.experiments.detect", run_name="__main__", alter_sys=T
             "--proposals has no meaning for --task=retinanet, which proposes no regions",
         ),
         (("--task=retinanet", "--head_convs=0"), "head_convs must be at least 1 for retinanet"),
+        (("--which=ema",), "--which has no meaning with --encoder_dir, which is one encoder: leave one out"),
+        (("--dataset_name=../x",), "--dataset_name must be letters, digits, _, - and dots, the first one no dot"),
+        (("--samples=512",), "samples must be at most proposals + 100 = 116, what they are drawn from, got 512"),
         (("--dataset=coco",), "a folder in the format of voc, and dataset is 'coco': give dataset 'voc' if it is that"),
         (("--task=retinanet", "--vertical_flip"), "--vertical_flip has no meaning for --task=retinanet"),
         (("--scale_min=1.5",), "scale_min must be above 0 and at most scale_max, got 1.5, 1.0"),
@@ -191,6 +194,10 @@ def test_a_killed_run_goes_on_and_ends_with_its_results(commands, places):
     moved = {name for name in before if not np.array_equal(before[name], after[name])}
     assert moved
     assert not [name for name in moved if name.startswith(("stem", "stage1"))]
+    others = detect(commands, places, *words, f"--data_dir={places}/coco")
+    assert others.code == 2
+    assert "is not the one with which the run in" in others.err
+    assert "test/ap50" not in others.out
     words = (*words, "--export_backbone") if importlib.util.find_spec("larq_compute_engine") else words
     again = detect(commands, places, *words)
     assert (again.code, "finished earlier" in again.out) == (0, True), again.err

@@ -13,13 +13,10 @@ import tensorflow as tf
 
 from larq_ssl.data import rng
 from larq_ssl.evaluation.detection.extra import tf_models
-from larq_ssl.evaluation.detection.settings import DetectorSettings
+from larq_ssl.evaluation.detection.settings import ASPECT_RATIOS, MOST_OBJECTS, DetectorSettings
 from larq_ssl.evaluation.detection.truth import DetectionImages
 
 Batch = dict[str, Any]
-
-MOST_OBJECTS = 100
-"""Objects of an image that a detector is trained on, at most."""
 
 # What the parsers read, and of which types.
 _FIELDS = {
@@ -77,7 +74,7 @@ def training_batches(
     if not 1 <= batch_size <= images.size:
         raise ValueError(f"batch_size is {batch_size}: it must lie in [1, {images.size}], the number of images")
     steps = images.size // batch_size
-    parse = _parser(settings, augmentation).parse_fn(True)
+    parse = _parser(settings, augmentation, settings.task).parse_fn(True)
 
     def example(position: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, Any]:
         step = position // batch_size
@@ -92,7 +89,7 @@ def training_batches(
 def test_batches(images: DetectionImages, settings: DetectorSettings, batch_size: int) -> tf.data.Dataset:
     """All images once, in their order, as a detector is tested on them; the last batch may be smaller."""
     # What is true is taken from the images themselves, and not from here: all tasks can do with one parser.
-    parse = _parser(dataclasses.replace(settings, task="faster_rcnn"), Augmentation(flip=False)).parse_fn(False)
+    parse = _parser(settings, Augmentation(flip=False), "faster_rcnn").parse_fn(False)
 
     def example(index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, Any]:
         fields = _read(images, index, False)
@@ -133,20 +130,20 @@ def _read(images: DetectionImages, index: tf.Tensor, masks: bool) -> Batch:
     }
 
 
-def _parser(settings: DetectorSettings, augmentation: Augmentation) -> Any:
+def _parser(settings: DetectorSettings, augmentation: Augmentation, task: str) -> Any:
     shared = {
         "output_size": [settings.height, settings.width],
         "min_level": settings.min_level,
         "max_level": settings.max_level,
         "num_scales": settings.anchor_scales,
-        "aspect_ratios": [0.5, 1.0, 2.0],
+        "aspect_ratios": list(ASPECT_RATIOS),
         "anchor_size": settings.anchor_size,
         "aug_rand_hflip": augmentation.flip,
         "aug_scale_min": augmentation.scale_min,
         "aug_scale_max": augmentation.scale_max,
         "max_num_instances": MOST_OBJECTS,
     }
-    if not settings.has_regions:
+    if task == "retinanet":
         if augmentation.vertical_flip:
             raise ValueError("vertical_flip must be False for RetinaNet, whose parser has no such flip.")
         return tf_models("vision.dataloaders.retinanet_input").Parser(**shared)
@@ -154,5 +151,5 @@ def _parser(settings: DetectorSettings, augmentation: Augmentation) -> Any:
         **shared,
         rpn_batch_size_per_im=settings.anchor_samples,
         aug_rand_vflip=augmentation.vertical_flip,
-        include_mask=settings.has_masks,
+        include_mask=task == "mask_rcnn",
     )

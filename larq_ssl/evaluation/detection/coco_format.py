@@ -4,6 +4,7 @@ A folder holds `annotations/instances_<list>.json` and, for each list, a folder 
 `val2017` of COCO itself, or any two whose names begin with `train` and with `val` or `test`.
 """
 
+import math
 import pathlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -80,6 +81,9 @@ def _refuse_twice(what: str, values: Iterable[int | str]) -> None:
 
 
 def _truth(image: Mapping[str, Any], objects: list[Mapping[str, Any]], classes: Mapping[int, int]) -> Truth:
+    for entry in objects:
+        if not (_are_numbers(entry["bbox"]) and len(entry["bbox"]) == 4 and _are_numbers([entry.get("area", 0)])):
+            raise ValueError(f"the box or the area of annotation {entry['id']} is made of other things than numbers")
     # COCO itself has two boxes without any area.
     kept = [entry for entry in objects if entry["bbox"][2] > 0 and entry["bbox"][3] > 0]
     boxes = [(y, x, y + height, x + width) for x, y, width, height in (entry["bbox"] for entry in kept)]
@@ -108,8 +112,32 @@ def _truth(image: Mapping[str, Any], objects: list[Mapping[str, Any]], classes: 
 def _is_outline(outline: Any, height: int, width: int) -> bool:
     """Whether it is polygons of three corners and more, or run lengths of an image of this size."""
     if isinstance(outline, dict):
-        return outline["size"] == [height, width] and isinstance(outline["counts"], list | str)
+        counts = outline["counts"]
+        counts = _run_lengths(counts) if isinstance(counts, str) else counts
+        whole = isinstance(counts, list) and all(type(count) is int and count >= 0 for count in counts)
+        return whole and outline["size"] == [height, width] and sum(counts) == height * width
     if not isinstance(outline, list):
         return False
-    numbers = all(isinstance(number, int | float) for polygon in outline for number in polygon)
-    return numbers and all(len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in outline)
+    return all(_are_numbers(polygon) and len(polygon) >= 6 and len(polygon) % 2 == 0 for polygon in outline)
+
+
+def _are_numbers(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(value, int | float) and math.isfinite(value) for value in values)
+
+
+def _run_lengths(text: str) -> list[int]:
+    """What a compressed outline says: five bits of a number in each letter, a number from the third on being a
+    difference to the one two before; nothing if the text ends within a number."""
+    counts: list[int] = []
+    number = shift = 0
+    for letter in text:
+        bits = ord(letter) - 48
+        number |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            number -= 1 << shift
+        counts.append(number + (counts[-2] if len(counts) > 2 else 0))
+        number = shift = 0
+    return [] if shift else counts
