@@ -23,7 +23,7 @@ BINARY_COMPUTES = ("auto", "float32", "bfloat16")
 
 _register = tf.keras.utils.register_keras_serializable(package="larq_ssl")
 
-# Of the convolution that is tried: batch, side, channels. It is in the middle of ReActNet-A at 224 pixels.
+# Batch, side and channels of the convolution that is tried: enough work that its arithmetic decides, and soon done.
 _TRIED = (4, 14, 256)
 _TURNS = 12
 _WORTH = 1.05
@@ -88,6 +88,7 @@ def binary_convolution(
         def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             rounded = tf.cast(upstream, tf.bfloat16)
             filters = tf.cast(kernel, tf.bfloat16)
+            # For its gradients: in a graph, where nobody asks for the outputs, they are not computed again.
             with tf.GradientTape() as tape:
                 tape.watch([small, filters])
                 again = convolve(small, filters)

@@ -53,7 +53,6 @@ def data(tmp_path):
             "head_convs must be at least 1 for retinanet, which is published with 4, got 0",
         ),
         ({"samples": 117}, r"samples must be at most proposals \+ 100 = 116, what they are drawn from, got 117"),
-        ({"anchor_samples": 253}, "anchor_samples must be at most 252, all anchors of an image, got 253"),
         ({"max_level": 7}, "The coarsest level has a stride of 128 pixels, and images of 60 x 64 are smaller"),
     ],
 )

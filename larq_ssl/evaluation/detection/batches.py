@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from larq_ssl.data import rng
 from larq_ssl.evaluation.detection.extra import tf_models
-from larq_ssl.evaluation.detection.settings import ASPECT_RATIOS, MOST_OBJECTS, DetectorSettings
+from larq_ssl.evaluation.detection.settings import MOST_OBJECTS, DetectorSettings
 from larq_ssl.evaluation.detection.truth import DetectionImages
 
 Batch = dict[str, Any]
@@ -136,7 +136,7 @@ def _parser(settings: DetectorSettings, augmentation: Augmentation, task: str) -
         "min_level": settings.min_level,
         "max_level": settings.max_level,
         "num_scales": settings.anchor_scales,
-        "aspect_ratios": list(ASPECT_RATIOS),
+        "aspect_ratios": [0.5, 1.0, 2.0],
         "anchor_size": settings.anchor_size,
         "aug_rand_hflip": augmentation.flip,
         "aug_scale_min": augmentation.scale_min,

@@ -14,7 +14,6 @@ from larq_ssl.evaluation.detection.extra import tf_models
 TASKS = ("faster_rcnn", "mask_rcnn", "retinanet")
 MOST_OBJECTS = 100
 """Objects of an image that a detector is trained on, at most."""
-ASPECT_RATIOS = (0.5, 1.0, 2.0)
 
 # The defaults of the Model Garden are for runs of tens of thousands of steps; these are those of our encoders.
 _NORM = {"norm_momentum": 0.9, "norm_epsilon": 1e-5}
@@ -84,22 +83,10 @@ class DetectorSettings:
                 f"The coarsest level has a stride of {stride} pixels, and images of {self.height} x {self.width} are "
                 "smaller: lower max_level, or enlarge them."
             )
-        if self.has_regions:
-            self._check_samples()
-
-    def _check_samples(self) -> None:
-        """Regions are drawn from proposals and true boxes, and there must be as many; likewise anchors."""
-        if self.samples > self.proposals + MOST_OBJECTS:
+        if self.has_regions and self.samples > self.proposals + MOST_OBJECTS:
             raise ValueError(
                 f"samples must be at most proposals + {MOST_OBJECTS} = {self.proposals + MOST_OBJECTS}, what they are "
                 f"drawn from, got {self.samples}."
-            )
-        height, width = self.padded
-        places = sum((height >> level) * (width >> level) for level in range(self.min_level, self.max_level + 1))
-        anchors = places * self.anchor_scales * len(ASPECT_RATIOS)
-        if self.anchor_samples > anchors:
-            raise ValueError(
-                f"anchor_samples must be at most {anchors}, all anchors of an image, got {self.anchor_samples}."
             )
 
     @property
