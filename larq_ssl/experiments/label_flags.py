@@ -77,10 +77,12 @@ def chosen(dataset: ImageDataset) -> LabelSubset | None:
         return _check(read_labels(_labels_file(FLAGS.labels)), dataset)
     if FLAGS.label_list is not None:
         return listed_labels(dataset, FLAGS.label_list)
-    if FLAGS.labels_per_class is not None:
-        return balanced_labels(dataset, per_class=FLAGS.labels_per_class, seed=FLAGS.label_seed)
-    if FLAGS.label_fraction is not None:
-        return balanced_labels(dataset, FLAGS.label_fraction, seed=FLAGS.label_seed)
+    for flag, argument in (("labels_per_class", "per_class"), ("label_fraction", "fraction")):
+        if (value := FLAGS[flag].value) is not None:
+            try:
+                return balanced_labels(dataset, **{argument: value}, seed=FLAGS.label_seed)
+            except ValueError as error:
+                raise ValueError(f"--{flag}={value} cannot be had: {error}.") from error
     return None
 
 

@@ -27,7 +27,12 @@ FLAGS = flags.FLAGS
 for module in (training_flags, bootstrap_flags, probe_flags):
     flags.adopt_module_key_flags(module)
 
-_NUM_VIEWS = flags.DEFINE_integer("num_views", 4, "Views per image (K); 2 without both other losses is BYOL.", 2)
+_NUM_VIEWS = flags.DEFINE_integer(
+    "num_views",
+    4,
+    "Views per image (K); 2 without both other losses is BYOL. The published learning rate grows with it, --lr not.",
+    2,
+)
 _LAMBDA_S = flags.DEFINE_float("lambda_s", 0.004, "Weight of the singular value loss.", 0)
 _LAMBDA_B = flags.DEFINE_float("lambda_b", 0.5, "Weight of the Brownian loss.", 0)
 _CENTROID = flags.DEFINE_enum(

@@ -92,6 +92,8 @@ def command(step: Step, name: str, folder: pathlib.Path, seed: int) -> list[str]
     """What trains a step."""
     data = [f"--dataset={_DATASET.value}"] if _DATASET.value else []
     data += [f"--data_dir={_DATA_DIR.value}"] if _DATA_DIR.value else []
+    # Other labels for each seed: which few there are decides more than how weights start. A teacher's student has its.
+    data += [f"--label_seed={seed}"] if step.command[0] in ("supervised", "fine_tune") else []
     return [*step.command, *data, f"--seed={seed}", f"--workdir={folder / name}"]
 
 

@@ -18,8 +18,8 @@ from larq_ssl.evaluation import pictures
 from larq_ssl.experiments import common
 from larq_ssl.experiments.run_folder import RunFolder, environment
 from larq_ssl.experiments.study_arms import ARMS, METHODS, Arm
-from larq_ssl.experiments.study_comparison import Hours, comparison
-from larq_ssl.experiments.study_runs import train, training_hours
+from larq_ssl.experiments.study_comparison import Costs, Spent, comparison
+from larq_ssl.experiments.study_runs import run_of, train, training_hours
 from larq_ssl.experiments.study_table import BINARIZATIONS, UNTRAINED, Row, evaluate, table
 from larq_ssl.files import write_json, write_whole
 
@@ -41,6 +41,7 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "Where the data set lies.")
 _VAL_FRACTION = flags.DEFINE_float(
     "val_fraction", None, "Share of a folder held out where it has no val folder.", 0, 0.9
 )
+_TRAIN = flags.DEFINE_bool("train", True, "Train what is not finished; if not, the table is that of what is.")
 _PRESET = flags.DEFINE_string("preset", None, "BSSL's preset, instead of the recipes'.")
 
 _TEACHER = "float teacher (MoCo v2)"
@@ -112,7 +113,7 @@ def check_flags() -> None:
             )
 
 
-def write_tables(out: pathlib.Path, seeds: Sequence[Sequence[Row]], hours: Hours, seconds: float) -> str:
+def write_tables(out: pathlib.Path, seeds: Sequence[Sequence[Row]], costs: Costs, seconds: float) -> str:
     """Writes what is measured so far; returns the table of encoders."""
     command = " ".join(["python -m larq_ssl.experiments.study", *sys.argv[1:]])
     record = {"command": command, "seeds": seeds, "seconds_of_this_process": round(seconds)}
@@ -121,8 +122,9 @@ def write_tables(out: pathlib.Path, seeds: Sequence[Sequence[Row]], hours: Hours
     text = table(seeds, _SEEDS.value, wanted)
     write_whole(out / "table.md", text, overwrite=True)
     if len(methods()) > 1:
-        compared = comparison(seeds, _SEEDS.value, arms(), _TEACHER, hours)
-        write_whole(out / "comparison.md", f"{compared}\n`{command}`\n", overwrite=True)
+        compared = comparison(seeds, _SEEDS.value, arms(), _TEACHER, costs)
+        told = f"Accuracies in percent, on images held out; {_SEEDS.value} seed(s). Epochs are those of the arms."
+        write_whole(out / "comparison.md", f"{compared}\n{told}\n\n`{command}`\n", overwrite=True)
     return text
 
 
@@ -133,23 +135,30 @@ def main() -> int:
         check_flags()
         common.refuse_no_place("out", str(out))
         seeds: list[list[Row]] = []
-        hours: Hours = {}
+        costs: Costs = {}
         for seed in range(_SEEDS.value):
             folder, runs = out / f"seed{seed}", {}
             seeds.append([])
             for name, command in commands(folder, seed).items():
-                runs[name] = train(name, command)
-                hours.setdefault(name, []).append(training_hours(runs[name]))
+                if not _TRAIN.value and not run_of(command).finished:
+                    continue
+                runs[name] = train(name, command) if _TRAIN.value else run_of(command)
+                spent = Spent(training_hours(runs[name]), int(runs[name].flags()["epochs"]))
+                costs.setdefault(name, []).append(spent)
                 seeds[-1] = evaluate(folder, seed, titled(runs), _TEACHER, untrained_kinds())
-                text = write_tables(out, seeds, hours, time.perf_counter() - started)
-    _show(out, folder, titled(runs), text)
+                text = write_tables(out, seeds, costs, time.perf_counter() - started)
+        if not costs:
+            raise ValueError(f"--notrain: no run in {out} is finished, so there is nothing to tell.")
+    if runs:
+        _show(out, folder, titled(runs), text)
     return 0
 
 
 def _show(out: pathlib.Path, folder: pathlib.Path, runs: Mapping[str, RunFolder], text: str) -> None:
     """Draws the curves of each method and tells where everything is."""
-    curves = [out / ("curves.png" if len(methods()) == 1 else f"curves_{name}.png") for name in methods()]
-    for picture, method in zip(curves, methods(), strict=True):
+    begun = [name for name in methods() if any(arm.title in runs for arm in arms() if arm.method == name)]
+    curves = [out / ("curves.png" if len(methods()) == 1 else f"curves_{name}.png") for name in begun]
+    for picture, method in zip(curves, begun, strict=True):
         names = [_TEACHER, *(arm.title for arm in arms() if arm.method == method)]
         logs = {name: runs[name].metrics_file for name in names if name in runs}
         pictures.loss_curves(picture, logs, overwrite=True)

@@ -13,6 +13,11 @@ def train(name: str, command: Sequence[str]) -> RunFolder:
     code = common.run_command(command[0], command[1:])
     if code:
         raise ValueError(f"The study stops: the training of {name} ended with exit code {code}.")
+    return run_of(command)
+
+
+def run_of(command: Sequence[str]) -> RunFolder:
+    """The folder that a command trains in."""
     return RunFolder(next(text for text in command if text.startswith("--workdir=")).partition("=")[2])
 
 

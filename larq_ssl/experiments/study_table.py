@@ -56,7 +56,11 @@ def evaluate(
     *_, last = runs
     images, size = _images(runs[last].flags())
     trained = {name: load_encoder(run.encoder("student")) for name, run in runs.items()}
-    like = {encoder.spec.binarization: encoder for name, encoder in trained.items() if name != teacher}
+    like: dict[str, Encoder] = {}
+    for name, network in trained.items():
+        if name != teacher:
+            # The first one: so the baseline stays the same while methods are added.
+            like.setdefault(network.spec.binarization, network)
     encoders: dict[str, Encoder | None] = {"raw pixels": None}
     encoders |= {UNTRAINED[kind]: untrained(like[kind], images[0], size, seed) for kind in kinds if kind in like}
     encoders |= trained

@@ -19,6 +19,11 @@ FLAGS = flags.FLAGS
 _KNN_IMAGES = 10_000
 _MONITORED_IMAGES = 256
 _PROBE_IMAGES = 64
+# Of the callbacks; the alignment of projections goes to TensorBoard alone, for want of room.
+_SHOWN = (
+    *("embedding_rank", "alignment", "uniformity", "projection_rank", "projection_uniformity"),
+    *("knn", "val_top1", "val_map"),
+)
 
 OnlineKNN = Callable[[tf.keras.Model], tf.keras.callbacks.Callback]
 """Makes the online kNN of an encoder."""
@@ -65,7 +70,7 @@ def watchers(
         callbacks.Estimate(data.total_steps, FLAGS.batch_size, common.say),
         callbacks.MetricsFile(run.metrics_file),
         callbacks.TensorBoard(run.tensorboard),
-        callbacks.ProgressBar([*shown, "embedding_rank", "alignment", "uniformity", "knn", "val_top1", "val_map"]),
+        callbacks.ProgressBar([*shown, *_SHOWN]),
     ]
 
 

@@ -116,6 +116,27 @@ class TestCollapseWarning:
         assert not caplog.records
 
 
+class TestCloseProjections:
+    def looks(self, caplog, *values):
+        callback = callbacks.CollapseWarning()
+        for epoch, value in enumerate(values):
+            callback.on_epoch_end(
+                epoch, {} if value is None else {"projection_uniformity": value, "embedding_rank": 30}
+            )
+        return [record.getMessage() for record in caplog.records]
+
+    def test_it_warns_once_at_the_second_look(self, caplog):
+        (told,) = self.looks(caplog, -2.0, -0.0028, -0.0028, -0.001)
+        assert "COLLAPSE after epoch 3: projection_uniformity is -0.0028, above -0.05" in told
+
+    def test_epochs_without_a_look_do_not_count(self, caplog):
+        (told,) = self.looks(caplog, -0.01, None, -0.02, None)
+        assert "after epoch 3" in told
+
+    def test_projections_that_leave_each_other_are_fine(self, caplog):
+        assert not self.looks(caplog, -0.01, -0.06, -0.04, -0.051, -0.03)
+
+
 class TestStuckLoss:
     """A loss that stays where it is if the method teaches nothing."""
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.experiments.recipes import NAMES, command_of, parse_all
+from tests.experiments.recipes import NAMES, command_of, parse_all, reach
 
 COMMANDS = ("dino", "swav", "moco_star")
 CONVOLUTIONAL = ("mobilenet_v2", "resnet_18", "resnet_34", "resnet_50")
@@ -36,7 +36,7 @@ ARMS = {"baseline": None, "sslight": 0.4}
 
 @pytest.fixture(scope="module")
 def parsed(commands) -> dict[str, dict]:
-    names = [name for name in NAMES if name.startswith("imagenet/") and command_of(name) in COMMANDS]
+    names = [name for name in NAMES if name.startswith("imagenet") and command_of(name) in COMMANDS]
     return parse_all(commands, names)
 
 
@@ -182,4 +182,22 @@ def test_every_recipe_is_compared(parsed):
     compared |= {f"dino_{arm}_{encoder}" for arm in ARMS for encoder in TRANSFORMERS}
     compared |= {f"dino_{name}_mobilenet_v2" for name in SWEEPS} | {"moco_star_global_only_mobilenet_v2"}
     compared |= {"dino_official_resnet_50", "swav_official_resnet_50", "swav_official_resnet_50_256"}
-    assert {name.removeprefix("imagenet/") for name in parsed} == compared
+    compared |= {f"swav_reactnet_a_stage{stage}" for stage in (1, 2)}
+    assert {name.removeprefix("imagenet/") for name in parsed if "imagenet100" not in name} == compared
+    assert {name for name in parsed if "imagenet100" in name} == {
+        f"imagenet100/swav_reactnet_a_stage{stage}" for stage in (1, 2)
+    }
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+@pytest.mark.parametrize(
+    ("data", "accuracy", "prototypes"), [("imagenet", "49.41", 3000), ("imagenet100", "71.50", 300)]
+)
+def test_swav_beside_bssl(data, accuracy, prototypes, stage, parsed):
+    """On its network and for its epochs; rates of SwAV at half its batch."""
+    told = parsed[f"{data}/swav_reactnet_a_stage{stage}"]
+    plain = {"encoder": "reactnet_a", "views": "swav", "preset": "official", "optimizer_flag": "lars_swav"}
+    rates = {"batch_size": 2048, "lr": 4.8 / 2, "min_lr": 0.0048 / 2, "warmup_lr": 0.3 / 2}
+    run = {**RUN, **POLICY, **SWAV, "binarization": ["activations", "full"][stage - 1]}
+    has(told, {**run, **plain, **rates, "prototypes": prototypes, "alpha": None, "queue_length": 0})
+    assert accuracy in reach(f"{data}/swav_reactnet_a_stage{stage}")

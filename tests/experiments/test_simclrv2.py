@@ -69,7 +69,9 @@ def test_what_is_pretrained_is_fine_tuned_and_what_is_fine_tuned_from_layer_1_is
     for name, (command, recipe, *words) in told.items():
         assert command == re.match("simclr|supervised|fine_tune|distill", name)[0]
         assert (RECIPES / f"{recipe.removeprefix('--recipe=')}.flags").is_file()
-        assert words[-4:] == ["--dataset=folder", "--data_dir=images", "--seed=0", f"--workdir={tmp_path}/seed0/{name}"]
+        of_labels = ["--label_seed=0"] * (command in ("supervised", "fine_tune"))
+        last = ["--dataset=folder", "--data_dir=images", *of_labels, "--seed=0", f"--workdir={tmp_path}/seed0/{name}"]
+        assert words[-len(last) :] == last
         assert (f"--run={tmp_path}/seed0/simclr" in words) == (command == "fine_tune")
         part = "10percent" if "10percent" in name else "1percent"
         assert (f"--teacher={tmp_path}/seed0/fine_tune_{part}_layer1" in words) == (command == "distill")

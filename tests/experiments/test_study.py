@@ -168,6 +168,7 @@ COMPARE = """
 import json
 from absl import flags
 from larq_ssl.experiments import study, study_comparison, study_table
+from larq_ssl.experiments.study_comparison import Spent
 
 flags.FLAGS(["study", *{typed}])
 names = ["raw pixels", "untrained float network", "untrained binary network", "float teacher (MoCo v2)"]
@@ -176,10 +177,11 @@ seeds = [
     [dict(encoder=name, knn=(10 + i + 2 * seed) / 100, linear=i / 100) for i, name in enumerate(names[:last])]
     for seed, last in enumerate([len(names), 6])
 ]
-hours = {{arm.name: [0.25, 0.5] for arm in study.arms()[:2]}}
+costs = {{arm.name: [Spent(0.25, 6 + i), Spent(0.5, 6 + i)] for i, arm in enumerate(study.arms()[:2])}}
+costs[study.arms()[2].name] = [Spent(0.125, 12)]
 wanted = [study._TEACHER, *(arm.title for arm in study.arms())]
 print(study_table.table(seeds, 2, wanted))
-print(study_comparison.comparison(seeds, 2, study.arms(), study._TEACHER, hours))
+print(study_comparison.comparison(seeds, 2, study.arms(), study._TEACHER, costs))
 print(study_table.table(seeds[1:], 2, wanted))
 print(json.dumps(study.untrained_kinds()))
 """
@@ -188,6 +190,53 @@ print(json.dumps(study.untrained_kinds()))
 def cells(text: str) -> dict[str, list[str]]:
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
     return {line[0]: line[1:] for line in lines}
+
+
+STUDY = """
+import json, pathlib, sys
+from absl import flags
+from larq_ssl.experiments import study
+
+sys.argv = ["study", "--methods=all", "--arms=float,stage2", "--recipes=cifar10", "--notrain", "--out={out}"]
+flags.FLAGS(sys.argv)
+told, shown = [], []
+
+def evaluate(folder, seed, runs, *_):
+    told.append(list(runs))
+    return [dict(encoder=name, knn=0.5, linear=0.25) for name in runs]
+
+study.evaluate = evaluate
+study._show = lambda out, folder, runs, text: shown.append(list(runs))
+study.train = lambda *_: sys.exit("trained")
+study.training_hours = lambda run: 0.5
+print(json.dumps([study.main(), told, shown]))
+"""
+
+
+def test_without_training_the_table_is_of_what_is_finished(commands, tmp_path):
+    for name in ("simclr/float", "supervised/stage2"):
+        run = tmp_path / "seed0" / name
+        run.mkdir(parents=True)
+        (run / "results.json").write_text('{"metrics": {}}')
+        (run / "flags.txt").write_text("--epochs=3\n")
+    (tmp_path / "seed0" / "byol" / "float").mkdir(parents=True)
+    done = commands.python(STUDY.format(out=tmp_path))
+    assert done.code == 0, done.err
+    code, told, shown = json.loads(done.out.splitlines()[-1])
+    assert code == 0
+    assert told == [["SimCLR float"], ["SimCLR float", "supervised training stage 2"]]
+    assert shown == told[-1:]
+    table = cells((tmp_path / "comparison.md").read_text())
+    assert table["SimCLR"] == ["50.0", "25.0", "unfinished", "unfinished", "3, unfinished", "0.50 (1 of 2 runs)"]
+    assert table["supervised training"][2:] == ["50.0", "25.0", "unfinished, 3", "0.50 (1 of 2 runs)"]
+    assert table["BYOL"] == ["unfinished"] * 6
+    assert "1 seed(s)" in (tmp_path / "comparison.md").read_text()
+
+
+def test_without_training_there_must_be_something_to_tell(commands, tmp_path):
+    done = commands.run("study", "--notrain", f"--out={tmp_path}")
+    assert done.code == 2
+    assert "--notrain: no run in" in done.err.splitlines()[-1]
 
 
 def test_tables_mark_what_is_unfinished(commands):
@@ -199,10 +248,10 @@ def test_tables_mark_what_is_unfinished(commands):
     assert whole["BSSL stage 2"][:2] == ["16.0 ± 1.4", "5.0 ± 0.0"]
     assert whole["DINO (baseline) stage 1"][:2] == ["16.0 (1 of 2)", "6.0 (1 of 2)"]
     assert early["DINO (baseline) stage 1"][:2] == ["unfinished", "unfinished"]
-    head = ["stage 1, kNN", "stage 1, linear", "stage 2, kNN", "stage 2, linear", "hours of training"]
+    head = ["stage 1, kNN", "stage 1, linear", "stage 2, kNN", "stage 2, linear", "epochs", "hours of training"]
     assert compared["method"] == head
-    assert compared["BSSL"] == ["15.0 ± 1.4", "4.0 ± 0.0", "16.0 ± 1.4", "5.0 ± 0.0", "1.50"]
-    assert compared["DINO (baseline)"][2:] == ["17.0 (1 of 2)", "7.0 (1 of 2)", "unfinished"]
+    assert compared["BSSL"] == ["15.0 ± 1.4", "4.0 ± 0.0", "16.0 ± 1.4", "5.0 ± 0.0", "6, 7", "1.50"]
+    assert compared["DINO (baseline)"][2:] == ["17.0 (1 of 2)", "7.0 (1 of 2)", "12, unfinished", "0.12 (1 of 4 runs)"]
     assert compared["untrained"][:2] == ["unfinished", "unfinished"]
     assert compared["untrained"][2:4] == ["13.0 ± 1.4", "2.0 ± 0.0"]
     assert compared["float teacher (MoCo v2)"][:4] == ["-", "-", "-", "-"]

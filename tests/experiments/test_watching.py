@@ -9,6 +9,7 @@ import tensorflow as tf
 from larq_ssl.experiments import watching
 from larq_ssl.experiments.training_data import Data
 from larq_ssl.heads import mlp_head
+from tests.experiments.commands import SHORT_FLOAT
 
 
 @pytest.mark.parametrize(
@@ -45,3 +46,17 @@ def test_projections_are_of_all_that_is_between_features_and_loss(names):
     features = tf.random.normal([7, 3])
     expected = networks["projector"](features) if "projector" in names else features
     np.testing.assert_array_equal(head(features, training=False), networks["student_head"](expected))
+
+
+def test_a_run_that_collapses_says_so(commands):
+    """MSBReg's centroid loss alone, without BatchNorm in its heads; BYOL's would do the same."""
+    words = (
+        *("--lambda_s=0", "--lambda_b=0", "--num_views=2", "--epochs=6", "--steps_per_epoch=16", "--batch_size=64"),
+        *("--image_size=8", "--knn_every=0", "--diagnostics_every=0", "--lr=3e-3", "--optimizer=adam", *SHORT_FLOAT),
+        *("--hidden_dim=32", "--embedding_dim=16", "--weight_decay=0", "--momentum=0.8"),
+    )
+    for norm in ("layer", "batch"):
+        done = commands.run("msbreg", *words, f"--head_norm={norm}", f"--workdir=collapse-{norm}")
+        assert done.code == 0, done.err
+        told = done.out + done.err
+        assert told.count("COLLAPSE") == (norm == "layer"), told

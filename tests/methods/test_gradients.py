@@ -10,16 +10,19 @@ import collections
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from larq_ssl import models
 from larq_ssl.heads import byol_head, mlp_head, simclr_head
 from larq_ssl.methods.bssl import BSSL, PRESETS, default_heads
 from larq_ssl.methods.byol import BYOL
+from larq_ssl.methods.distill import Distill
 from larq_ssl.methods.infomin import InfoMin
 from larq_ssl.methods.moco import MoCo
 from larq_ssl.methods.msbreg import MSBReg
 from larq_ssl.methods.s2bnn import S2BNN, SCHEMES
 from larq_ssl.methods.simclr import SimCLR
+from larq_ssl.methods.supervised import Supervised
 from larq_ssl.optimizers import LARS, SGD
 from larq_ssl.roles import variable_roles
 from larq_ssl.schedules import Balance, SimCLRCosine
@@ -102,6 +105,10 @@ def _without_real_gradient(method, size, make=None, optimizer=None):
     ]
 
 
+def _labelled(seed):
+    return {**tiny.batch(seed, size=4, views=1, image=(16, 16, 3)), "label": tf.constant([0, 1, 2, seed])}
+
+
 def _block(name):
     return name.rsplit("/", 2)[0]
 
@@ -154,6 +161,37 @@ def test_simclr_wakes_every_branch_of_its_resnet(memory):
     heads = [simclr_head(head, encoders[0].feature_dim, 8) for head in ("student_head", "momentum_head")]
     followers = {"momentum_encoder": encoders[-1], "momentum_head": heads[1], "queue_size": 16} if memory else {}
     method = SimCLR(encoders[0], heads[0], **followers)
+    optimizer = LARS.preset("simclr", SimCLRCosine(0.5, 10, 2))
+    assert _without_real_gradient(method, 16, optimizer=optimizer) == []
+    assert method.variables_without_gradient() == []
+
+
+def test_supervised_and_distill_move_every_variable(teacher):
+    """From a layer of the head, and taught by a network with selective kernels, whose variables are frozen."""
+    student = _student("reactnet_18", "full")
+    head = mlp_head("student_head", student.feature_dim, [16], 8, norm="batch", kernel_initializer="pytorch")
+    classifier = mlp_head("classifier", 8, [], 5, norm="none", kernel_initializer="pytorch")
+    method = Supervised(student, classifier, head)
+    # The one that the BatchNorm of a head takes away, see below.
+    assert _without_real_gradient(method, 16, _labelled) == ["student/stage4/block4/act/bias_out"]
+    assert method.variables_without_gradient() == []
+    selective = models.build("simclr_resnet_50_sk", binarization="none", stem="cifar", width=0.125)
+    of_teacher = mlp_head("teacher_classifier", selective.feature_dim, [], 5, norm="none", kernel_initializer="pytorch")
+    frozen = [weight.numpy() for weight in (*selective.weights, *of_teacher.weights)]
+    student, classifier = (
+        _student("reactnet_18", "full"),
+        mlp_head("classifier", student.feature_dim, [], 5, norm="none"),
+    )
+    method = Distill(student, classifier, selective, of_teacher)
+    assert _without_real_gradient(method, 16, _labelled) == []
+    assert method.variables_without_gradient() == []
+    for weight, before in zip((*selective.weights, *of_teacher.weights), frozen, strict=True):
+        np.testing.assert_array_equal(weight.numpy(), before, err_msg=weight.name)
+
+
+def test_simclr_wakes_selective_kernels():
+    encoder = _student("simclr_resnet_50_sk", "none")
+    method = SimCLR(encoder, simclr_head("student_head", encoder.feature_dim, 8))
     optimizer = LARS.preset("simclr", SimCLRCosine(0.5, 10, 2))
     assert _without_real_gradient(method, 16, optimizer=optimizer) == []
     assert method.variables_without_gradient() == []
