@@ -36,7 +36,8 @@ CLONING = {"export/product.py", "export/small_maps.py", "export/int8.py", "optim
 """They make layers and schedules anew from the configs of some that are there, not of a file."""
 
 IMPORTING = {
-    *("__init__.py", "evaluation/detection/extra.py", "experiments/benchmark_workers.py", "export/conversion.py"),
+    *("__init__.py", "evaluation/detection/extra.py", "experiments/benchmark_steps.py"),
+    *("experiments/benchmark_workers.py", "export/conversion.py"),
 }
 """They import modules by names that the package itself has written down."""
 

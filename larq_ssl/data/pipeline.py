@@ -107,7 +107,11 @@ def _chunk_size(views: tuple[View, ...], batch_size: int) -> int:
 
 
 def _in_parallel(
-    starts: tf.data.Dataset, chunk: Callable[[tf.Tensor], Batch], batch_size: int, parallel_calls: int
+    starts: tf.data.Dataset,
+    chunk: Callable[[tf.Tensor], Batch],
+    batch_size: int,
+    parallel_calls: int,
+    prefetch: int = 2,
 ) -> tf.data.Dataset:
     """Maps chunks on as many threads as there are cores, each op on its own thread, and joins them to batches."""
     cores = os.cpu_count() or 1
@@ -118,7 +122,7 @@ def _in_parallel(
     calls = cores if parallel_calls == AUTOTUNE else max(1, parallel_calls)
     chunk = tf.autograph.experimental.do_not_convert(chunk)
     batches = starts.map(chunk, num_parallel_calls=calls).rebatch(batch_size)
-    return batches.prefetch(2).with_options(options)
+    return batches.prefetch(prefetch).with_options(options)
 
 
 def view_batches(
@@ -132,6 +136,8 @@ def view_batches(
     parallel_calls: int = AUTOTUNE,
     boxes: bool = False,
     max_bad_images: float = 0.001,
+    prefetch: int = 2,
+    cache_bytes: int = 0,
 ) -> tf.data.Dataset:
     """Batches of random views, without end.
 
@@ -146,6 +152,8 @@ def view_batches(
         parallel_calls: Chunks that are worked on at once.
         boxes: Adds where the crops lie, in pixels of the image.
         max_bad_images: See `reader.Reader`.
+        prefetch: Batches that are made ahead.
+        cache_bytes: See `reader.Reader`; pixels are the same with and without.
     # Returns
         Dicts of `global` uint8 `[b, views, size, size, 3]`, `local` (likewise, if the policy has local views),
         `patches` uint8 `[b, 9, size, size, 3]` (if it has a jigsaw), `id` and `label` int64 `[b]` (label -1: none),
@@ -158,9 +166,11 @@ def view_batches(
         raise ValueError(f"shard is {shard}: it must lie in [0, {num_shards - 1}]")
     if start_step < 0:
         raise ValueError(f"start_step is {start_step}: it must be at least 0")
+    if prefetch < 1:
+        raise ValueError(f"prefetch is {prefetch}: it must be at least 1")
     local_size = batch_size // num_shards
     size = _chunk_size(policy.views, local_size)
-    reader = Reader(dataset, max_bad_images)
+    reader = Reader(dataset, max_bad_images, cache_bytes)
 
     def chunk(start: tf.Tensor) -> Batch:
         position = start + tf.range(size, dtype=tf.int64)
@@ -175,7 +185,7 @@ def view_batches(
         return _finish(policy, cuts, boxes)
 
     starts = tf.data.Dataset.range(start_step * local_size, _FOREVER, size)
-    return _in_parallel(starts, chunk, local_size, parallel_calls)
+    return _in_parallel(starts, chunk, local_size, parallel_calls, prefetch)
 
 
 def image_batches(

@@ -30,11 +30,16 @@ class Reader:
     # Arguments
         dataset: Where the images come from.
         max_bad_images: Fraction of the data set; more bad images than that raise an error which lists them.
+        cache_bytes: Decoded pixels that are kept, in the order in which they come, until so many bytes are full.
     """
 
-    def __init__(self, dataset: ImageDataset, max_bad_images: float = 0.001) -> None:
+    def __init__(self, dataset: ImageDataset, max_bad_images: float = 0.001, cache_bytes: int = 0) -> None:
         if not 0.0 <= max_bad_images <= 1.0:
             raise ValueError(f"max_bad_images is {max_bad_images}: it must lie in [0, 1]")
+        if cache_bytes < 0:
+            raise ValueError(f"cache_bytes is {cache_bytes}: it must be at least 0")
+        self._kept: dict[int, tuple[Image.Image, int]] = {}
+        self._room = cache_bytes
         self.dataset = dataset
         self.max_bad_images = max_bad_images
         self.bad: dict[int, str] = {}
@@ -44,12 +49,24 @@ class Reader:
         """Image and label, `None` if the image is bad."""
         if self.dataset.images is not None:
             return Image.fromarray(self.dataset.images[index]), int(self.dataset.labels()[index])
+        if (kept := self._kept.get(index)) is not None:
+            return kept
         try:
             data, label = self.dataset.encoded(index)
-            return decode(data), label
+            found = decode(data), label
         except (BadImageError, OSError) as error:
             self._record(index, error)
             return None
+        self._keep(index, found)
+        return found
+
+    def _keep(self, index: int, found: tuple[Image.Image, int]) -> None:
+        size = found[0].width * found[0].height * len(found[0].getbands())
+        with self._lock:
+            # Another thread may have read the same image.
+            if size <= self._room and index not in self._kept:
+                self._room -= size
+                self._kept[index] = found
 
     def _record(self, index: int, error: Exception) -> None:
         with self._lock:

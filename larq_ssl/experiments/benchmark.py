@@ -7,15 +7,20 @@ passes of its networks, and those of DINO with local views against those without
 against the bare encoder, and kNN against its matrix product. `probes`: linear evaluation at eight learning rates
 against one, with cached features and with augmented views; extraction and kNN, of images and features in memory.
 `device`: an exported file, image by image, against the float twin under XNNPACK, at one thread and at two.
+
+`train_step` with `--method=bssl`, or another command: its whole step, pipeline, teacher and callbacks included, in all
+arithmetics against plain layers in float32; where its time and memory go, as a table and a picture. `growth`: its time
+and memory by batch, images, width, views and queue. `--compare before.json after.json`: what became slower.
 """
 
 import os
 import pathlib
 import platform
+import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -23,17 +28,21 @@ from absl import flags
 
 from larq_ssl.data.views import POLICIES
 from larq_ssl.experiments import (
+    benchmark_compare,
     benchmark_device,
+    benchmark_growth,
+    benchmark_method,
     benchmark_multi_crop,
     benchmark_networks,
     benchmark_pipeline,
     benchmark_probes,
     benchmark_s2bnn,
+    benchmark_steps,
     common,
 )
 from larq_ssl.experiments.benchmark_networks import METHODS
 from larq_ssl.experiments.benchmark_table import table
-from larq_ssl.experiments.benchmark_workers import Variant, measure
+from larq_ssl.experiments.benchmark_workers import Measurement, Variant, measure
 from larq_ssl.experiments.run_folder import environment
 from larq_ssl.files import AlreadyExistsError, write_json, write_whole
 from larq_ssl.models import ARCHITECTURES
@@ -42,9 +51,14 @@ from larq_ssl.models.encoder import BINARIZATIONS, STEMS
 FLAGS = flags.FLAGS
 
 _WHAT = flags.DEFINE_enum(
-    "what", None, ["pipeline", "train_step", "encode", "probes", "device"], "What to measure.", required=True
+    "what", None, ["pipeline", "train_step", "growth", "encode", "probes", "device"], "What to measure."
 )
-_OUT = flags.DEFINE_string("out", None, "Also write the table to <out>.md and all numbers to <out>.json.")
+_METHOD = flags.DEFINE_enum("method", None, benchmark_steps.METHODS, "Command whose whole training step is measured.")
+_WITH_FLAGS = flags.DEFINE_string("with_flags", "", "Further flags of the command of --method.")
+_COMPARE = flags.DEFINE_string("compare", None, "The .json file of an earlier --out; the later one is the next word.")
+_OUT = flags.DEFINE_string(
+    "out", None, "Also write the table to <out>.md, all numbers to <out>.json and the picture, if any, to <out>.png."
+)
 _REPEATS = flags.DEFINE_integer("repeats", 3, "Turns of each variant.", 1)
 _SECONDS = flags.DEFINE_float("seconds", 3.0, "About how long a turn lasts; it has at least one step.", 0)
 _PRECISIONS = flags.DEFINE_list("precisions", ["float32", "mixed_bfloat16"], "Keras precision policies.")
@@ -63,6 +77,8 @@ _PHOTOGRAPHS = flags.DEFINE_string("photographs", None, "Likewise for views of 2
 # The columns compare speeds where the other side is to be beaten, times where it is a floor.
 _KNOWN_PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 _COMPARES_TIME = ("train_step", "probes")
+_SMALL_IMAGES = 64
+"""Side of views up to which they are made of images of 32 px."""
 _MADE_UP = {32: (32, 32, 2048), 224: (375, 500, 48)}
 
 
@@ -114,7 +130,9 @@ def device_files(beside: pathlib.Path) -> benchmark_device.Files:
 
 def image_folders(beside: pathlib.Path) -> dict[int, pathlib.Path]:
     """Where the images of each view size lie; those that no flag names are made up."""
-    needed = {"pipeline": (32, 224), "train_step": (), "encode": (224,), "probes": (), "device": ()}[_WHAT.value]
+    needed = {"pipeline": (32, 224), "encode": (224,)}.get(_WHAT.value, ())
+    if _METHOD.value is not None:
+        needed = (32 if _IMAGE_SIZE.value <= _SMALL_IMAGES else 224,)
     folders = {}
     for size in needed:
         flag = _SMALL if size == 32 else _PHOTOGRAPHS
@@ -124,7 +142,9 @@ def image_folders(beside: pathlib.Path) -> dict[int, pathlib.Path]:
                 f"--{flag.name} must be a folder that holds a folder train/ with images, got {flag.value}."
             )
         if not flag.value:
-            benchmark_pipeline.make_images(folders[size], *_MADE_UP[size])
+            height, width, count = _MADE_UP[size]
+            most = 4 * (_BATCH.value or 8)  # of what grows
+            benchmark_pipeline.make_images(folders[size], height, width, max(count, most))
     return folders
 
 
@@ -148,29 +168,91 @@ compared with the first line of its table in that round. Peak memory is that of 
 """
 
 
-def main() -> int:
+def method_asked(folders: Mapping[int, pathlib.Path], beside: pathlib.Path) -> benchmark_method.Asked | None:
+    """The step of `--method`, `None` without one."""
+    if _METHOD.value is None:
+        return None
+    (images,) = folders.values()
+    sizes = _IMAGE_SIZE.value, _BATCH.value or 8
+    return benchmark_method.Asked(_METHOD.value, network(), *sizes, images, beside, _WITH_FLAGS.value)
+
+
+def check() -> None:
+    """Raises a `ValueError` if flags contradict each other, or files are there already."""
+    if _WHAT.value is None:
+        raise ValueError("Say what to measure, with --what, or which results to compare, with --compare.")
+    for suffix in (".json", ".md", ".png"):
+        if _OUT.value and os.path.lexists(_OUT.value + suffix):
+            raise AlreadyExistsError(f"--out={_OUT.value}: {_OUT.value}{suffix} exists already; choose another name.")
+    if _OUT.value:
+        common.refuse_no_place("out", _OUT.value, is_file=True)
+    if _EXPORT.value is not None and _WHAT.value != "device":
+        raise ValueError(f"--export has no meaning with --what={_WHAT.value}: leave it out.")
+    if _WHAT.value == "growth" and _METHOD.value is None:
+        raise ValueError("--what=growth needs --method, whose step grows.")
+    if _METHOD.value is not None and _WHAT.value not in ("train_step", "growth"):
+        raise ValueError(f"--method has no meaning with --what={_WHAT.value}: leave it out.")
+    if _WITH_FLAGS.value and _METHOD.value is None:
+        raise ValueError("--with_flags has no meaning without --method, whose flags they are: leave it out.")
+    try:
+        shlex.split(_WITH_FLAGS.value)
+    except ValueError as error:
+        raise ValueError(f"--with_flags={_WITH_FLAGS.value} cannot be read: {error}.") from error
+    if _METHOD.value is not None and (_METHODS.present or _PRECISIONS.present):
+        raise ValueError("--methods and --precisions have no meaning with --method: leave them out.")
+
+
+def wanted_groups(
+    asked: benchmark_method.Asked | None, folders: dict[int, pathlib.Path]
+) -> Mapping[str, Sequence[Variant]]:
+    """What is compared, with a method or without."""
+    if asked is None:
+        return groups(folders)
+    if _WHAT.value == "growth":
+        return benchmark_growth.groups(**vars(asked))
+    return {asked.title: benchmark_steps.variants(asked.step())}
+
+
+def compare(words: Sequence[str]) -> int:
+    """Compares two results; the exit code says whether anything became worse."""
+    if len(words) != 1:
+        raise ValueError("--compare needs two files, as in --compare before.json after.json.")
+    text, worse = benchmark_compare.compare(_COMPARE.value, words[0])
+    common.say(text)
+    if worse:
+        common.say(f"Slower or larger: {'; '.join(worse)}.")
+    return int(bool(worse))
+
+
+def main(words: list[str]) -> int:
     with common.user_errors(), tempfile.TemporaryDirectory() as beside:
-        for suffix in (".json", ".md"):
-            if _OUT.value and os.path.lexists(_OUT.value + suffix):
-                raise AlreadyExistsError(
-                    f"--out={_OUT.value}: {_OUT.value}{suffix} exists already; choose another name."
-                )
-        if _OUT.value:
-            common.refuse_no_place("out", _OUT.value, is_file=True)
-        if _EXPORT.value is not None and _WHAT.value != "device":
-            raise ValueError(f"--export has no meaning with --what={_WHAT.value}: leave it out.")
+        if _COMPARE.value is not None:
+            return compare(words)
+        common.refuse_words(words)
+        check()
         before, started = machine(), time.perf_counter()
-        files = device_files(pathlib.Path(beside)) if _WHAT.value == "device" else None
-        if files is None:
-            wanted = groups(image_folders(pathlib.Path(beside)))
+        place = pathlib.Path(beside)
+        files = device_files(place) if _WHAT.value == "device" else None
+        asked = None
+        if files is not None:
+            wanted: Mapping[str, Sequence[Variant]] = benchmark_device.groups(
+                files, before["processor"] or platform.machine(), before["cores"]
+            )
         else:
-            wanted = benchmark_device.groups(files, before["processor"] or platform.machine(), before["cores"])
+            folders = image_folders(place)
+            asked = method_asked(folders, place)
+            wanted = wanted_groups(asked, folders)
         measured = {
             name: measure(variants, _REPEATS.value, _SECONDS.value, common.bar(name))
             for name, variants in wanted.items()
         }
+        found = benchmark_method.Found()
+        if asked is not None:
+            growing = _WHAT.value == "growth"
+            found = benchmark_method.grown(asked, measured) if growing else benchmark_method.profiled(asked)
     command = " ".join(["python -m larq_ssl.experiments.benchmark", *sys.argv[1:]])
-    text = table(measured, _WHAT.value in _COMPARES_TIME)
+    # A step that is compared with a plain one is to be faster; other steps are compared with a floor.
+    text = table(measured, _WHAT.value in _COMPARES_TIME and asked is None) + found.text
     text += benchmark_s2bnn.summary(measured)
     text += benchmark_multi_crop.summary(measured, _IMAGE_SIZE.value)
     if files is not None:
@@ -178,11 +260,22 @@ def main() -> int:
     text += footer(command, before, time.perf_counter() - started)
     common.say(text)
     if _OUT.value:
-        numbers = {group: [vars(result) for result in results] for group, results in measured.items()}
-        write_json(_OUT.value + ".json", {"command": command, "machine": before, "measured": numbers})
-        write_whole(_OUT.value + ".md", f"# Benchmark: {_WHAT.value}\n{text}")
+        write(text, {"command": command, "machine": before, "measured": _plain(measured), **found.numbers}, found.draw)
     return 0
 
 
+def _plain(measured: Mapping[str, Sequence[Measurement]]) -> dict[str, list[dict[str, Any]]]:
+    return {group: [vars(result) for result in results] for group, results in measured.items()}
+
+
+def write(text: str, numbers: Mapping[str, Any], draw: Callable[[str], object] | None) -> None:
+    """Writes the files of `--out`."""
+    write_json(_OUT.value + ".json", numbers)
+    picture = f"\n![The measurement]({pathlib.Path(_OUT.value).name}.png)\n" if draw is not None else ""
+    if draw is not None:
+        draw(_OUT.value + ".png")
+    write_whole(_OUT.value + ".md", f"# Benchmark: {_WHAT.value}\n{picture}{text}")
+
+
 if __name__ == "__main__":
-    common.run(main)
+    common.run_on_words(main)

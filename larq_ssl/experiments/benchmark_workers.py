@@ -223,7 +223,7 @@ def _work(variant: Variant, connection: Connection) -> None:
         connection.send("ready")
         while (steps := connection.recv()) is not None:
             connection.send(_do(turn, steps))
-        connection.send((_memory("VmHWM"), _peak_accelerator_memory(), before))
+        connection.send((resident_memory("VmHWM"), _peak_accelerator_memory(), before))
         connection.recv()  # until the parent ends this process
 
 
@@ -244,10 +244,10 @@ def _memory_with(modules: Sequence[str]) -> int:
         ctypes.CDLL(None).malloc_trim(0)
     with contextlib.suppress(OSError):
         pathlib.Path("/proc/self/clear_refs").write_text("5")
-    return _memory("VmRSS")
+    return resident_memory("VmRSS")
 
 
-def _memory(name: str) -> int:
+def resident_memory(name: str) -> int:
     """Bytes of memory of this process: `VmRSS`, what is resident, or `VmHWM`, the most that was."""
     try:
         lines = pathlib.Path("/proc/self/status").read_text().splitlines()

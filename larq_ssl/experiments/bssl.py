@@ -5,7 +5,7 @@ import functools
 from absl import flags
 
 from larq_ssl import models
-from larq_ssl.experiments import common, stages, teachers, training, training_data, training_flags
+from larq_ssl.experiments import common, stages, teacher_arithmetic, teachers, training, training_data, training_flags
 from larq_ssl.experiments.run_folder import RunFolder
 from larq_ssl.methods.bssl import BSSL, FEATURE_LOSSES, PRESETS, default_heads, resolve_preset
 from larq_ssl.models.folder import encoder_hash, load_encoder
@@ -81,7 +81,7 @@ def prepare(run: RunFolder) -> training.Job:
 
     def make() -> BSSL:
         # Loaded anew: variables must be made in the scope of the strategy.
-        method = build(load_encoder(teacher_folder), balance, before)
+        method = build(teacher_arithmetic.load(teacher_folder), balance, before)
         if before is not None:
             stages.inherit(method, before, leave=() if _INHERIT_HEAD.value else ("teacher_head",))
         return method
@@ -92,6 +92,7 @@ def prepare(run: RunFolder) -> training.Job:
         ("loss", "kl", "feature", "embedding_std"),
         inputs=inputs,
         licences=(teachers.licence(teacher_folder),),
+        teacher=teacher_folder,
     )
 
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from absl import flags
 
 from larq_ssl.data import targets
-from larq_ssl.experiments import common, teachers, training_data
+from larq_ssl.experiments import common, teacher_arithmetic, teachers, training_data
 from larq_ssl.experiments.run_folder import RunFolder
 from larq_ssl.files import Content, read_text
 from larq_ssl.methods.supervised import check_chain
@@ -45,7 +45,7 @@ class ClassifyingTeacher:
 
     def networks(self) -> dict[str, tf.keras.Model]:
         """The parts, by their names in `larq_ssl.methods.Distill`, in the order in which they follow each other."""
-        parts: dict[str, tf.keras.Model] = {"teacher": load_encoder(self.encoder)}
+        parts: dict[str, tf.keras.Model] = {"teacher": teacher_arithmetic.load(self.encoder)}
         for name, folder in (("teacher_head", self.head), ("teacher_classifier", self.classifier)):
             if folder is not None:
                 parts[name] = load_head(folder, name)

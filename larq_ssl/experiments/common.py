@@ -59,11 +59,16 @@ def run(main: Callable[[], int | None], default_recipe: Callable[[Sequence[str]]
 
     def checked_main(words: list[str]) -> int | None:
         with user_errors():
-            if words:
-                raise ValueError(f"{words[0]!r} is not a flag: flags are written --name=value.")
+            refuse_words(words)
         return main()
 
     run_on_words(checked_main, default_recipe)
+
+
+def refuse_words(words: Sequence[str]) -> None:
+    """Raises a `ValueError` if there are words on a command line that are no flags."""
+    if words:
+        raise ValueError(f"{words[0]!r} is not a flag: flags are written --name=value.")
 
 
 def run_on_words(

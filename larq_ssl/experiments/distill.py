@@ -184,6 +184,7 @@ def prepare(run: RunFolder) -> training.Job:
         evaluations=evaluations,
         inputs=inputs,
         licences=(teachers.licence(teacher.encoder),),
+        teacher=teacher.encoder,
         files={**images.files, **files},
         summary=classification.summary("distill", _PRESET.value),
     )

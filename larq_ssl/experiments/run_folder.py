@@ -24,6 +24,8 @@ _PACKAGES = (
     "larq_ssl",
 )
 _LOCK = ".lock"
+# Values of flags with which a run goes on that began before there was the flag.
+_AS_EVER = dict.fromkeys(("binary_compute", "teacher_compute"), ("auto", "float32"))
 # What other commands take over from a run: type and least value.
 _NUMBERS = {
     **dict.fromkeys(("batch_size", "checkpoint_every", "epochs", "image_size", "max_train_images"), (int, 1)),
@@ -298,6 +300,8 @@ class RunFolder:
     def _refuse_other_flags(self, flags: Mapping[str, str], identity: Collection[str]) -> None:
         before = self.flags()
         for name in sorted(identity):
+            if name not in before and flags.get(name) in _AS_EVER.get(name, ()):
+                continue
             if before.get(name) != flags.get(name):
                 now, then = (_told(name, told.get(name)) for told in (flags, before))
                 raise ValueError(

@@ -6,7 +6,16 @@ from collections.abc import Sequence
 import tensorflow as tf
 from absl import flags
 
-from larq_ssl.experiments import common, contrast_flags, stages, teachers, training, training_data, training_flags
+from larq_ssl.experiments import (
+    common,
+    contrast_flags,
+    stages,
+    teacher_arithmetic,
+    teachers,
+    training,
+    training_data,
+    training_flags,
+)
 from larq_ssl.experiments.run_folder import RunFolder
 from larq_ssl.methods.s2bnn import S2BNN, SCHEMES
 from larq_ssl.models.folder import encoder_hash, load_encoder, load_head
@@ -98,6 +107,7 @@ def prepare(run: RunFolder) -> training.Job:
         ("loss", *(("contrastive",) if guided else ()), "accuracy", "distillation_kl", "embedding_std"),
         inputs=inputs,
         licences=() if teacher is None else (teachers.licence(teacher),),
+        teacher=teacher,
     )
 
 
@@ -109,7 +119,10 @@ def build(teacher: pathlib.Path | None, before: RunFolder | None) -> S2BNN:
     for momentum_encoder, momentum_head in momentum:
         networks |= {"momentum_encoder": momentum_encoder, "momentum_head": momentum_head}
     if teacher is not None:
-        networks |= {"teacher": load_encoder(teacher), "teacher_head": load_head(_head_of(teacher), "teacher_head")}
+        networks |= {
+            "teacher": teacher_arithmetic.load(teacher),
+            "teacher_head": load_head(_head_of(teacher), "teacher_head"),
+        }
     return S2BNN(
         student,
         student_head,

@@ -105,6 +105,7 @@ def prepare(run: RunFolder) -> training.Job:
             **({} if before is None else {"stage 1": before.results()["encoders"]["student"]}),
         },
         licences=() if teacher is None else (teachers.licence(teacher.encoder),),
+        teacher=None if teacher is None else teacher.encoder,
         files={**images.files, **files},
         summary=classification.summary("supervised", "labels" if teacher is None else "teacher", images.measures),
     )

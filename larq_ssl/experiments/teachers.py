@@ -9,10 +9,18 @@ from absl import flags
 from larq_ssl.experiments import common, imported_run
 from larq_ssl.experiments.run_folder import RunFolder
 from larq_ssl.files import read_object, read_text
+from larq_ssl.models.binary_compute import BINARY_COMPUTES
 
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string("teacher", None, "Run folder, encoder folder or PyTorch file of the frozen float teacher.")
+flags.DEFINE_enum(
+    "teacher_compute",
+    "auto",
+    BINARY_COMPUTES,
+    "Arithmetic of the frozen float encoder: auto takes bfloat16 where it is faster here and leaves the loss of the "
+    "first batch as it is, within a thousandth; both are tried once for a run.",
+)
 
 _IMPORTED = pathlib.Path("runs/imported")
 # The head that an encoder of a run was trained with.

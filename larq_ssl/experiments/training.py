@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import itertools
 import json
+import pathlib
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +17,16 @@ from larq_ssl import callbacks, schedules
 from larq_ssl.callbacks.epoch_rows import EpochRows
 from larq_ssl.checkpoints import Checkpoints
 from larq_ssl.evaluation import diagnosis, pictures
-from larq_ssl.experiments import arithmetic, common, endings, stages, training_flags, watching, workers
+from larq_ssl.experiments import (
+    arithmetic,
+    common,
+    endings,
+    stages,
+    teacher_arithmetic,
+    training_flags,
+    watching,
+    workers,
+)
 from larq_ssl.experiments.resuming import restore
 from larq_ssl.experiments.run_folder import RunFolder
 from larq_ssl.experiments.training_data import Data
@@ -40,7 +50,7 @@ _EPOCH_COSINES = {"epoch_cosine": 0, "epoch_cosine_from_1": 1}
 _UNKNOWN_LICENCE = "whose licence is not known here: see where they come from"
 
 
-def _set_up() -> workers.Workers:
+def set_up() -> workers.Workers:
     """Seeds, determinism, precision and devices, as the flags say; call it before any network is built."""
     tf.keras.utils.set_random_seed(FLAGS.seed)
     if FLAGS.deterministic:
@@ -116,6 +126,7 @@ class Job:
         licences: Lines for the run's `LICENSES.md`.
         files: Contents of further files of the run folder, by their name.
         summary: Given the rows of `metrics.jsonl`, what `results.json` is to hold besides the last of them.
+        teacher: Folder of the encoder `teacher` among the networks, which is frozen; `None` if there is none.
     """
 
     data: Data
@@ -128,6 +139,14 @@ class Job:
     licences: tuple[str, ...] = ()
     files: Mapping[str, Content] = dataclasses.field(default_factory=dict)
     summary: Callable[[Sequence[Mapping[str, float]]], Mapping[str, float]] = lambda rows: {}
+    teacher: pathlib.Path | None = None
+
+
+def built(job: Job) -> SelfSupervisedModel:
+    """The method of a job with its optimizer, before the first step."""
+    method = job.make()
+    method.compile(optimizer=optimizer(job.data))
+    return method
 
 
 def run_training(experiment: str, prepare: Callable[[RunFolder], Job]) -> int:
@@ -151,7 +170,7 @@ def _run_training(experiment: str, prepare: Callable[[RunFolder], Job], stack: c
     several = FLAGS.strategy == "multi_worker"
     with common.user_errors(), endings.told(several):
         run, identity = stages.run_folder(experiment), training_flags.identity(FLAGS)
-        crew = _set_up()
+        crew = set_up()
         stack.enter_context(crew.quiet())
         if crew.is_chief:
             stack.enter_context(run.open(flags_text, identity, FLAGS.fresh))
@@ -168,12 +187,13 @@ def _run_training(experiment: str, prepare: Callable[[RunFolder], Job], stack: c
             return _show_earlier(run)
         online_knn = watching.online_knn()
         with crew.strategy.scope():
-            method = job.make()
-            method.compile(optimizer=optimizer(job.data))
+            method = built(job)
         # A pipeline takes a while to be traced: a new run is trained on this one.
         batches = job.data.batches()
         first = next(iter(batches))
         callbacks.check_views(first)
+        if job.teacher is not None:
+            inputs |= teacher_arithmetic.settle(crew, job.teacher, method, first)
         crew.refuse_others("inputs", json.dumps(inputs, sort_keys=True))
         described = None
         if FLAGS.fresh or not run.saved_step():

@@ -44,6 +44,8 @@ class Data:
             num_shards,
             shard,
             max_bad_images=FLAGS.max_bad_images,
+            prefetch=FLAGS.prefetch,
+            cache_bytes=int(FLAGS.cache * 2**30),
         )
         return batches if self.targets is None else with_targets(batches, self.targets)
 

@@ -14,8 +14,8 @@ FLAGS = flags.FLAGS
 
 OPERATIONAL = frozenset(
     (
-        "checkpoint_every data_dir diagnostics_every embeddings_every encoder_dir fresh knn_every label_list labels "
-        "max_bad_images max_hours recipe run stage1 strategy teacher validate_every workdir"
+        "cache checkpoint_every data_dir diagnostics_every embeddings_every encoder_dir fresh knn_every label_list "
+        "labels max_bad_images max_hours prefetch recipe run stage1 strategy teacher validate_every workdir"
     ).split()
 )
 """Flags that may change between two starts of the same run; all others of a command decide what is trained.
@@ -35,6 +35,14 @@ flags.DEFINE_string("classes_list", None, "Take only images of these classes: im
 flags.DEFINE_float("val_fraction", 0.0, "Share of a folder's images held out where it has no val folder.", 0, 0.9)
 flags.DEFINE_integer("max_train_images", None, "Train on a fixed, class-balanced subset of that many images.", 2)
 flags.DEFINE_float("max_bad_images", 0.001, "Share of unreadable images at which a run stops.", 0, 1)
+flags.DEFINE_integer("prefetch", 2, "Batches of views that are made ahead of the step.", 1, 1024)
+flags.DEFINE_float(
+    "cache",
+    0.0,
+    "GiB of memory for decoded images of files, kept when they are first read; for small data sets.",
+    0,
+    4096,
+)
 flags.DEFINE_string(
     "workdir", None, "Folder of the run; by default runs/<experiment>/<dataset>-<encoder>-<preset or scheme>/<stage>."
 )

@@ -234,11 +234,11 @@ tf.config.set_logical_device_configuration(
 two = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 distribute.strategy = lambda name: two
 try:
-    training._set_up()
+    training.set_up()
 except ValueError as error:
     print(error)
 flags.FLAGS.batch_size = 34
-assert training._set_up().strategy is two
+assert training.set_up().strategy is two
 """
     done = commands.python(code)
     assert done.code == 0, done.err

@@ -106,6 +106,11 @@ WRONG = {
         "photographs": (["--what=encode", "--photographs=nowhere"], r"--photographs must be a folder .*, got nowhere"),
         "export": (["--what=device", "--export=nowhere"], r"--export must be a folder that .*, got nowhere"),
         "out": (["--what=encode", "--out={}/file/x"], r"--out=.*/file/x cannot be made: .*/file is a file"),
+        "with_flags": (
+            ["--what=train_step", "--method=moco", "--with_flags='"],
+            r"--with_flags=' cannot be read: No closing quotation",
+        ),
+        "compare": (["--compare=nowhere", "nowhere"], r"--compare: nowhere is not a .json file"),
     },
     "cost": {"out": (["--out={}/file/x"], r"--out=.*/file/x cannot be made: .*/file is a file")},
     "study": {

@@ -213,6 +213,8 @@ def test_one_view_of_a_policy_has_the_pixels_of_its_first():
         ({"batch_size": 10, "num_shards": 3}, "num_shards is 3"),
         ({"batch_size": 10, "num_shards": 2, "shard": 2}, "shard is 2"),
         ({"batch_size": 10, "start_step": -1}, "start_step is -1"),
+        ({"batch_size": 10, "prefetch": 0}, "prefetch is 0: it must be at least 1"),
+        ({"batch_size": 10, "cache_bytes": -1}, "cache_bytes is -1: it must be at least 0"),
         ({"batch_size": 10, "max_bad_images": 2.0}, "max_bad_images is 2.0"),
     ],
 )

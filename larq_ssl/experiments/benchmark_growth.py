@@ -1,0 +1,149 @@
+"""How time and memory of a training step grow with the batch, the images, the width, the views and the queue."""
+
+import dataclasses
+import pathlib
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from larq_ssl.experiments.benchmark_steps import prepare, step
+from larq_ssl.experiments.benchmark_workers import Measurement, Variant
+
+BATCH = "batch"
+# Their memory is not that of a step.
+_MODULES = ("tensorflow", "larq_ssl.data.pipeline", "larq_ssl.methods.bssl", "larq_ssl.methods.dino")
+_NOTE = """
+Time and memory grow as a power of the size, whose exponent is fitted by least squares of logarithms; views begin at
+none, and are told as what each adds to a step without. Own MiB is the peak of the process less what it used with all
+modules imported. Queue and views are those of MoCo and DINO.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Axis:
+    """What grows.
+
+    # Arguments
+        title: Of its panel.
+        method: Whose step it is.
+        flag: Of the command.
+        values: Of the flag, ascending.
+        more: Further flags of the command.
+    """
+
+    title: str
+    method: str
+    flag: str
+    values: tuple[float, ...]
+    more: str = ""
+
+
+def axes(method: str, image_size: int, batch_size: int, width: float) -> list[Axis]:
+    """The axes along which a step is measured, around its own size.
+
+    # Arguments
+        method: Command whose batch, images and width grow. Views are those of `dino`, which has local ones; the queue
+            is that of `moco`.
+    """
+    # A size that is small already may be the same twice.
+    sizes = tuple(sorted({max(8, round(image_size * factor / 8) * 8) for factor in (0.5, 0.75, 1, 1.5)}))
+    batches = tuple(sorted({max(2, round(batch_size * factor)) for factor in (0.5, 1, 2, 4)}))
+    return [
+        Axis(BATCH, method, "batch_size", batches),
+        Axis("image side, px", method, "image_size", sizes),
+        Axis("width", method, "width", tuple(width * factor for factor in (0.5, 1, 2, 4))),
+        Axis("local views", "dino", "local_views", (0, 2, 4, 8), "--views=sslight --output_dim=4096"),
+        Axis("queue, keys", "moco", "queue_size", tuple(batch_size * factor for factor in (64, 512, 4096, 32768))),
+    ]
+
+
+def groups(
+    method: str,
+    encoder: Mapping[str, Any],
+    image_size: int,
+    batch_size: int,
+    images: pathlib.Path,
+    beside: pathlib.Path,
+    more: str,
+) -> dict[str, list[Variant]]:
+    """Variants by axis, the smallest first, see `benchmark_steps.step` for the arguments."""
+    result = {}
+    for axis in axes(method, image_size, batch_size, encoder["width"]):
+        variants = []
+        for value in axis.values:
+            sized = {"image_size": image_size, "batch_size": batch_size}
+            of_encoder = dict(encoder)
+            flags = axis.more
+            if axis.flag in sized:
+                sized[axis.flag] = int(value)
+            elif axis.flag in of_encoder:
+                of_encoder[axis.flag] = value
+            else:
+                flags += f" --{axis.flag}={value:g}"
+            place = beside / f"{axis.flag}-{value:g}"
+            measured = step(axis.method, of_encoder, **sized, images=images, beside=place, more=f"{flags} {more}")
+            variants.append(Variant(f"{value:g}", prepare, measured.settings(), _MODULES))
+        result[axis.title] = variants
+    return result
+
+
+@dataclasses.dataclass(frozen=True)
+class Growth:
+    """A measured curve.
+
+    # Attributes
+        title: What grows.
+        values: Its sizes, ascending.
+        seconds: Median time of a step at each.
+        memory: Largest memory at each, in bytes, without that of TensorFlow itself.
+    """
+
+    title: str
+    values: Sequence[float]
+    seconds: Sequence[float]
+    memory: Sequence[float]
+
+    def slope(self, measured: Sequence[float]) -> float:
+        r"""How `seconds` or `memory` grow.
+
+        The exponent \( p \) of \( c \, v^p \) by least squares of logarithms; where \( v \) begins at zero, what one
+        more adds, as a share of what none costs.
+        """
+        if not self.values[0]:
+            return float(np.polyfit(self.values, np.divide(measured, measured[0]), 1)[0])
+        return float(np.polyfit(np.log(self.values), np.log(measured), 1)[0])
+
+    def named(self, measured: Sequence[float]) -> str:
+        """The slope as people read it."""
+        slope = self.slope(measured)
+        return f"~ size^{slope:.2f}" if self.values[0] else f"{100 * slope:+.0f} % each"
+
+
+def growths(measured: Mapping[str, Sequence[Measurement]], batch_size: int) -> list[Growth]:
+    """The curves of what was measured.
+
+    # Arguments
+        measured: Of the variants of `groups`.
+        batch_size: Images of a step, but for those of the axis of batches.
+    """
+    curves = []
+    for title, results in measured.items():
+        sizes = [float(result.name) for result in results]
+        images = sizes if title == BATCH else [batch_size] * len(sizes)
+        seconds = [count / statistics.median(result.rates) for count, result in zip(images, results, strict=True)]
+        curves.append(Growth(title, sizes, seconds, [float(result.own_memory or result.memory) for result in results]))
+    return curves
+
+
+def table(curves: Sequence[Growth]) -> str:
+    """All curves as Markdown."""
+    text = "\n| what grows | sizes | ms per step | time | own MiB | memory |\n| --- | --- | --- | --- | --- | --- |\n"
+    for curve in curves:
+        sizes = ", ".join(f"{value:g}" for value in curve.values)
+        times = ", ".join(f"{1000 * seconds:,.0f}" for seconds in curve.seconds)
+        memory = ", ".join(f"{size / 2**20:,.0f}" for size in curve.memory)
+        text += f"| {curve.title} | {sizes} | {times} | {curve.named(curve.seconds)} |"
+        text += f" {memory} | {curve.named(curve.memory)} |\n"
+    return text + _NOTE
