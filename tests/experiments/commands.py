@@ -128,6 +128,7 @@ def _serve() -> None:
     import larq_ssl.evaluation.linear
     import larq_ssl.evaluation.pictures
     import larq_ssl.experiments.run_folder
+    import larq_ssl.experiments.teacher_arithmetic
     import larq_ssl.methods.bssl
     import larq_ssl.methods.moco
     import larq_ssl.models.binary_compute
@@ -135,6 +136,8 @@ def _serve() -> None:
     add_short_networks()
     # On any hardware what one with bfloat16 measures: runs that are compared to the bit must not hang on noise.
     larq_ssl.models.binary_compute._measured_ratio = lambda: 2.0
+    # Teachers stay in float32: bfloat16 changes the loss of tiny ones, whose BatchNorm sees few images, more or less.
+    larq_ssl.experiments.teacher_arithmetic._measured_ratio = lambda *_: 0.5
     for line in sys.stdin:
         child = os.fork()
         if child == 0:

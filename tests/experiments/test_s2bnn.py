@@ -140,8 +140,8 @@ def test_typed_flags_reach_the_method(commands):
 def test_a_run_holds_what_its_scheme_makes(runs):
     of_contrast = {"encoders/ema", "heads/momentum_head", "memories/queue.npz"}
     for name, made, inputs, arithmetic in (
-        ("both", of_contrast, {"stage 1"}, {"binary compute"}),
-        ("guided", set(), set(), set()),
+        ("both", of_contrast, {"stage 1"}, {"binary compute", "teacher compute"}),
+        ("guided", set(), set(), {"teacher compute"}),
     ):
         run = runs.folder(name)
         found = {path.relative_to(run.path).as_posix() for path in run.path.glob("[ehm]*s/*")}
