@@ -168,13 +168,13 @@ compared with the first line of its table in that round. Peak memory is that of 
 """
 
 
-def method_asked(folders: Mapping[int, pathlib.Path], beside: pathlib.Path) -> benchmark_method.Asked | None:
+def method_asked(folders: Mapping[int, pathlib.Path], beside: pathlib.Path) -> benchmark_steps.Asked | None:
     """The step of `--method`, `None` without one."""
     if _METHOD.value is None:
         return None
     (images,) = folders.values()
     sizes = _IMAGE_SIZE.value, _BATCH.value or 8
-    return benchmark_method.Asked(_METHOD.value, network(), *sizes, images, beside, _WITH_FLAGS.value)
+    return benchmark_steps.Asked(_METHOD.value, network(), *sizes, images, beside, _WITH_FLAGS.value)
 
 
 def check() -> None:
@@ -203,18 +203,20 @@ def check() -> None:
 
 
 def wanted_groups(
-    asked: benchmark_method.Asked | None, folders: dict[int, pathlib.Path]
+    asked: benchmark_steps.Asked | None, folders: dict[int, pathlib.Path]
 ) -> Mapping[str, Sequence[Variant]]:
     """What is compared, with a method or without."""
     if asked is None:
         return groups(folders)
     if _WHAT.value == "growth":
-        return benchmark_growth.groups(**vars(asked))
-    return {asked.title: benchmark_steps.variants(asked.step())}
+        return benchmark_growth.groups(asked)
+    return {asked.title: benchmark_steps.variants(benchmark_steps.step(asked))}
 
 
 def compare(words: Sequence[str]) -> int:
     """Compares two results; the exit code says whether anything became worse."""
+    if _WHAT.value is not None or _OUT.value is not None:
+        raise ValueError("--compare compares what was measured and writes nothing: leave out --what and --out.")
     if len(words) != 1:
         raise ValueError("--compare needs two files, as in --compare before.json after.json.")
     text, worse = benchmark_compare.compare(_COMPARE.value, words[0])

@@ -1,14 +1,12 @@
 """How time and memory of a training step grow with the batch, the images, the width, the views and the queue."""
 
 import dataclasses
-import pathlib
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
-from larq_ssl.experiments.benchmark_steps import prepare, step
+from larq_ssl.experiments.benchmark_steps import Asked, prepare, step
 from larq_ssl.experiments.benchmark_workers import Measurement, Variant
 
 BATCH = "batch"
@@ -59,34 +57,27 @@ def axes(method: str, image_size: int, batch_size: int, width: float) -> list[Ax
     ]
 
 
-def groups(
-    method: str,
-    encoder: Mapping[str, Any],
-    image_size: int,
-    batch_size: int,
-    images: pathlib.Path,
-    beside: pathlib.Path,
-    more: str,
-) -> dict[str, list[Variant]]:
-    """Variants by axis, the smallest first, see `benchmark_steps.step` for the arguments."""
+def groups(asked: Asked) -> dict[str, list[Variant]]:
+    """Variants by axis, the smallest first, around the step that is asked for."""
     result = {}
-    for axis in axes(method, image_size, batch_size, encoder["width"]):
-        variants = []
-        for value in axis.values:
-            sized = {"image_size": image_size, "batch_size": batch_size}
-            of_encoder = dict(encoder)
-            flags = axis.more
-            if axis.flag in sized:
-                sized[axis.flag] = int(value)
-            elif axis.flag in of_encoder:
-                of_encoder[axis.flag] = value
-            else:
-                flags += f" --{axis.flag}={value:g}"
-            place = beside / f"{axis.flag}-{value:g}"
-            measured = step(axis.method, of_encoder, **sized, images=images, beside=place, more=f"{flags} {more}")
-            variants.append(Variant(f"{value:g}", prepare, measured.settings(), _MODULES))
-        result[axis.title] = variants
+    for axis in axes(asked.method, asked.image_size, asked.batch_size, asked.encoder["width"]):
+        result[axis.title] = [
+            Variant(f"{value:g}", prepare, step(_sized(asked, axis, value)).settings(), _MODULES)
+            for value in axis.values
+        ]
     return result
+
+
+def _sized(asked: Asked, axis: Axis, value: float) -> Asked:
+    """The same of another size."""
+    asked = dataclasses.replace(asked, method=axis.method, more=f"{axis.more} {asked.more}")
+    if axis.flag == "image_size":
+        return dataclasses.replace(asked, image_size=int(value))
+    if axis.flag == "batch_size":
+        return dataclasses.replace(asked, batch_size=int(value))
+    if axis.flag in asked.encoder:
+        return dataclasses.replace(asked, encoder={**asked.encoder, axis.flag: value})
+    return dataclasses.replace(asked, more=f"--{axis.flag}={value:g} {asked.more}")
 
 
 @dataclasses.dataclass(frozen=True)

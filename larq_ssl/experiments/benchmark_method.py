@@ -1,7 +1,6 @@
 """What `--method` of the benchmark measures: a command's whole step, or how it grows."""
 
 import dataclasses
-import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,32 +8,10 @@ from larq_ssl.evaluation import pictures
 from larq_ssl.experiments import benchmark_growth, benchmark_profile, benchmark_steps, common
 from larq_ssl.experiments.benchmark_profile import Profile
 from larq_ssl.experiments.benchmark_profile_table import tables
-from larq_ssl.experiments.benchmark_steps import DEFAULT, PLAIN, Step
-from larq_ssl.experiments.benchmark_workers import Measurement, Variant
+from larq_ssl.experiments.benchmark_steps import DEFAULT, PLAIN, Asked
+from larq_ssl.experiments.benchmark_workers import Measurement
 
-Groups = Mapping[str, Sequence[Variant]]
 Measured = Mapping[str, Sequence[Measurement]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Asked:
-    """A step to be measured, see `benchmark_steps.step`."""
-
-    method: str
-    encoder: Mapping[str, Any]
-    image_size: int
-    batch_size: int
-    images: pathlib.Path
-    beside: pathlib.Path
-    more: str
-
-    @property
-    def title(self) -> str:
-        size = f"{self.image_size} px, batch {self.batch_size}"
-        return f"{self.method}, {self.encoder['name']}, width {self.encoder['width']:g}, {size}"
-
-    def step(self) -> Step:
-        return benchmark_steps.step(**dataclasses.asdict(self))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +31,7 @@ class Found:
 
 def profiled(asked: Asked) -> Found:
     """Where time and memory of a step go, with plain layers and by default."""
-    step, profiles = asked.step(), []
+    step, profiles = benchmark_steps.step(asked), []
     tell = common.bar("profiles")
     for done, name in enumerate((PLAIN, DEFAULT)):
         tell(done, 2)

@@ -5,6 +5,7 @@ import importlib
 import pathlib
 import shlex
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -45,13 +46,41 @@ _ALWAYS = "--epochs=100000 --lr=1e-7 --knn_every=0 --embeddings_every=0 --diagno
 
 
 @dataclasses.dataclass(frozen=True)
+class Asked:
+    """Whose step is to be measured, and how large it is.
+
+    # Arguments
+        method: One of `METHODS`.
+        encoder: Arguments of `larq_ssl.models.build`.
+        image_size: Side of its views.
+        batch_size: Images per step.
+        images: Folder that holds `train/`.
+        beside: Where to put the teacher and what runs write.
+        more: Further flags of the command, as on a command line.
+    """
+
+    method: str
+    encoder: Mapping[str, Any]
+    image_size: int
+    batch_size: int
+    images: pathlib.Path
+    beside: pathlib.Path
+    more: str = ""
+
+    @property
+    def title(self) -> str:
+        size = f"{self.image_size} px, batch {self.batch_size}"
+        return f"{self.method}, {self.encoder['name']}, width {self.encoder['width']:g}, {size}"
+
+
+@dataclasses.dataclass(frozen=True)
 class Step:
     """A training step to be measured.
 
     # Arguments
         method: One of `METHODS`.
         arguments: Flags of its command.
-        folder: An empty one, for what it reads and writes.
+        folder: Where runs get folders of their own.
     """
 
     method: str
@@ -63,35 +92,19 @@ class Step:
         return {"method": self.method, "arguments": [*self.arguments, *more], "folder": str(self.folder)}
 
 
-def step(
-    method: str,
-    encoder: Mapping[str, Any],
-    image_size: int,
-    batch_size: int,
-    images: pathlib.Path,
-    beside: pathlib.Path,
-    more: str,
-) -> Step:
-    """The step of a command on made-up images and, where it needs one, with a teacher of random weights.
-
-    # Arguments
-        encoder: Arguments of `larq_ssl.models.build`.
-        images: Folder that holds `train/`.
-        beside: Where to put the teacher and what runs write.
-        more: Further flags of the command, as on a command line.
-    """
-    folder = beside / method
+def step(asked: Asked) -> Step:
+    """The step of a command and, where it needs one, with a teacher of random weights."""
     arguments = [
         *shlex.split(_ALWAYS),
-        f"--data_dir={images}",
-        f"--image_size={image_size}",
-        f"--batch_size={batch_size}",
-        f"--encoder={encoder['name']}",
-        *(f"--{name}={encoder[name]}" for name in ("binarization", "stem", "width")),
+        f"--data_dir={asked.images}",
+        f"--image_size={asked.image_size}",
+        f"--batch_size={asked.batch_size}",
+        f"--encoder={asked.encoder['name']}",
+        *(f"--{name}={asked.encoder[name]}" for name in ("binarization", "stem", "width")),
     ]
-    if method in _TAUGHT:
-        arguments.append(f"--teacher={_make_teacher(encoder, image_size, images, beside / 'teacher')}")
-    return Step(method, (*arguments, *shlex.split(more)), folder)
+    if asked.method in _TAUGHT:
+        arguments.append(f"--teacher={_make_teacher(asked)}")
+    return Step(asked.method, (*arguments, *shlex.split(asked.more)), asked.beside)
 
 
 def variants(measured: Step) -> list[Variant]:
@@ -137,7 +150,7 @@ class Trainer:
     # Arguments
         method: Of `METHODS`.
         arguments: Its flags.
-        folder: For what a run writes.
+        folder: Where the run gets a folder of its own.
     # Attributes
         method: What is trained.
         batch: A batch of views.
@@ -154,6 +167,7 @@ class Trainer:
         training = importlib.import_module("larq_ssl.experiments.training")
         watching = importlib.import_module("larq_ssl.experiments.watching")
         arithmetic = importlib.import_module("larq_ssl.experiments.arithmetic")
+        teacher_arithmetic = importlib.import_module("larq_ssl.experiments.teacher_arithmetic")
         run_folder = importlib.import_module("larq_ssl.experiments.run_folder")
         command = importlib.import_module(f"larq_ssl.experiments.{method}")
         try:
@@ -161,32 +175,23 @@ class Trainer:
         except flags.Error as error:
             raise ValueError(f"{method} refuses its flags: {error}") from error
         crew = training.set_up()
-        run = run_folder.RunFolder(pathlib.Path(folder, f"{time.time_ns()}"))
-        run.path.mkdir(parents=True)
+        run = run_folder.RunFolder(tempfile.mkdtemp(dir=folder))
         arithmetic.settle(run, crew)
         job = command.prepare(run)
         self.batch_size: int = flags.FLAGS.batch_size
         self.method, self._batches = training.built(job), job.data.batches()
         self.batch = next(iter(self._batches))
-        if job.teacher is not None:
-            teacher_arithmetic = importlib.import_module("larq_ssl.experiments.teacher_arithmetic")
-            teacher_arithmetic.settle(crew, job.teacher, self.method, self.batch)
+        teacher_arithmetic.settle(crew, job.teacher, self.method, self.batch)
         self.computes = {name: flags.FLAGS[name].value for name in COMPUTES if name in flags.FLAGS}
         self._watchers = [
             *job.callbacks,
             *watching.watchers(run, job.data, [self.batch], self.method, {}, job.shown, None),
         ]
 
-    def fit(self, steps: int, with_pipeline: bool = True) -> Times:
-        """Trains for so many steps, after one that is not counted.
-
-        # Arguments
-            steps: Number of steps.
-            with_pipeline: Make new views for each step; else all are of the same batch.
-        """
+    def fit(self, steps: int) -> Times:
+        """Trains for so many steps, after one that is not counted."""
         # Of a stream that knows its length, `fit` would skip what the optimizer has already done.
-        stream = self._batches if with_pipeline else tf.data.Dataset.from_tensors(self.batch).repeat()
-        stream = stream.take_while(lambda _: True).take(steps + 1)
+        stream = self._batches.take_while(lambda _: True).take(steps + 1)
         first, last = _Clock(), _Clock()
         output, sys.stdout = sys.stdout, _Silent()  # type: ignore[assignment]
         try:
@@ -239,13 +244,14 @@ def _forget_flags() -> None:
             delattr(flags.FLAGS, name)
 
 
-def _make_teacher(
-    encoder: Mapping[str, Any], image_size: int, images: pathlib.Path, folder: pathlib.Path
-) -> pathlib.Path:
-    """A ResNet-50 as a run of MoCo leaves it, made once; of its training, only BatchNorm knows the images."""
+def _make_teacher(asked: Asked) -> pathlib.Path:
+    """A ResNet-50 as a run of MoCo leaves it, made once a width; of its training, only BatchNorm knows the images."""
+    stem, width = asked.encoder["stem"], asked.encoder["width"]
+    folder = asked.beside / f"teacher-{width:g}"
     if not folder.exists():
-        teacher = models.build(_TEACHER, binarization="none", stem=encoder["stem"], width=encoder["width"])
-        seen = pipeline.image_batches(load_dataset("folder", "train", str(images)), image_size, _CALIBRATED)
+        teacher = models.build(_TEACHER, binarization="none", stem=stem, width=width)
+        images = load_dataset("folder", "train", str(asked.images))
+        seen = pipeline.image_batches(images, asked.image_size, _CALIBRATED)
         calibrate_batch_norm(teacher, [batch["image"] for batch in seen.take(1)])
         save_encoder(teacher, folder / "encoders" / "student")
         head = mlp_head("student_head", teacher.feature_dim, [teacher.feature_dim], 128, norm="none")

@@ -2,7 +2,6 @@
 
 import dataclasses
 import pathlib
-import time
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -13,13 +12,13 @@ from larq_ssl.experiments.arithmetic import PLAIN, SMALL, TEACHER
 from larq_ssl.experiments.workers import Workers
 from larq_ssl.methods.base import Batch, SelfSupervisedModel
 from larq_ssl.models import Encoder
+from larq_ssl.models.binary_compute import WORTH, times_as_fast
 from larq_ssl.models.folder import load_encoder, read_spec
 
 FLAGS = flags.FLAGS
 
 _IMAGES, _TURNS = 8, 5
 """How many images each arithmetic is timed with, and how often."""
-_WORTH = 1.05
 _WITHIN = 1e-3
 """By how much of its size the loss may change."""
 
@@ -76,16 +75,22 @@ def can_be_bfloat16(encoder_folder: pathlib.Path) -> bool:
     return FLAGS.precision == "float32" and read_spec(encoder_folder).binarization == "none"
 
 
-def settle(crew: Workers, folder: pathlib.Path, method: SelfSupervisedModel, batch: Batch) -> dict[str, str]:
+def settle(crew: Workers, folder: pathlib.Path | None, method: SelfSupervisedModel, batch: Batch) -> dict[str, str]:
     """Gives `--teacher_compute=auto` of a new run its final value, and the method its teacher in that arithmetic.
 
     # Arguments
-        folder: Of the teacher.
+        folder: Of the teacher, `None` if there is none.
         method: Which has the teacher in float32; nothing else about it changes.
         batch: The first one of the run, global.
     # Returns
         What the run has to remember among its inputs.
+    # Raises
+        ValueError: If bfloat16 is asked for, and there is no teacher.
     """
+    if folder is None:
+        if "teacher_compute" in FLAGS and FLAGS.teacher_compute == SMALL:
+            raise ValueError("--teacher_compute=bfloat16 has no meaning without a teacher: leave it out.")
+        return {}
     if FLAGS.teacher_compute != "auto" or "teacher" not in method.networks:
         return {}
     if not can_be_bfloat16(folder):
@@ -104,7 +109,7 @@ def settle(crew: Workers, folder: pathlib.Path, method: SelfSupervisedModel, bat
 
 def _choice(crew: Workers, method: SelfSupervisedModel, twin: tf.keras.Model, batch: Batch) -> Choice:
     ratio = crew.numbers(round(1000 * _measured_ratio(method.networks["teacher"], twin, batch)))[0] / 1000
-    if ratio < _WORTH:
+    if ratio < WORTH:
         return Choice(ratio, None)
     teacher, losses = method.networks["teacher"], []
     # The loss of a batch moves statistics of BatchNorm; what is tried must leave no trace.
@@ -139,20 +144,9 @@ def _loss(strategy: tf.distribute.Strategy, method: SelfSupervisedModel, batch: 
 def _measured_ratio(plain: tf.keras.Model, small: tf.keras.Model, batch: Batch) -> float:
     """How many times as fast as the first network the second one is, in inference mode."""
     images = batch["global"][:_IMAGES, 0]
-    forwards = [_forward(network) for network in (plain, small)]
-    for forward in forwards:
-        forward(images)
-    turns = [[_seconds(forward, images) for forward in forwards] for _ in range(_TURNS)]
-    # The shortest of each: what else the machine does makes a turn longer, and never shorter.
-    in_float32, in_bfloat16 = (min(times) for times in zip(*turns, strict=True))
-    return in_float32 / in_bfloat16
+    first, second = (_forward(network, images) for network in (plain, small))
+    return times_as_fast(first, second, _TURNS)
 
 
-def _forward(network: tf.keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
-    return tf.function(lambda images: network(images, training=False), autograph=False)
-
-
-def _seconds(forward: Callable[[tf.Tensor], tf.Tensor], images: tf.Tensor) -> float:
-    started = time.perf_counter()
-    forward(images).numpy()
-    return time.perf_counter() - started
+def _forward(network: tf.keras.Model, images: tf.Tensor) -> Callable[[], tf.Tensor]:
+    return tf.function(lambda: network(images, training=False), autograph=False)

@@ -192,8 +192,7 @@ def _run_training(experiment: str, prepare: Callable[[RunFolder], Job], stack: c
         batches = job.data.batches()
         first = next(iter(batches))
         callbacks.check_views(first)
-        if job.teacher is not None:
-            inputs |= teacher_arithmetic.settle(crew, job.teacher, method, first)
+        inputs |= teacher_arithmetic.settle(crew, job.teacher, method, first)
         crew.refuse_others("inputs", json.dumps(inputs, sort_keys=True))
         described = None
         if FLAGS.fresh or not run.saved_step():

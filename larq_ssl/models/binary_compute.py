@@ -26,7 +26,7 @@ _register = tf.keras.utils.register_keras_serializable(package="larq_ssl")
 # Batch, side and channels of the convolution that is tried: enough work that its arithmetic decides, and soon done.
 _TRIED = (4, 14, 256)
 _TURNS = 12
-_WORTH = 1.05
+WORTH = 1.05
 """How much faster bfloat16 must be to be chosen: a choice that hangs on noise would not be the same twice."""
 
 
@@ -132,7 +132,7 @@ def choose(binary_compute: str = "auto") -> Choice:
     if binary_compute != "auto":
         return Choice(binary_compute)
     ratio = _measured_ratio()
-    return Choice("bfloat16" if ratio >= _WORTH else "float32", ratio)
+    return Choice("bfloat16" if ratio >= WORTH else "float32", ratio)
 
 
 def _measured_ratio() -> float:
@@ -152,14 +152,22 @@ def _measured_ratio() -> float:
             outputs = binary_convolution(convolve, inputs, kernel) if in_bfloat16 else convolve(inputs, kernel)
         return [outputs, *tape.gradient(outputs, [inputs, kernel])]
 
-    def seconds(in_bfloat16: bool) -> float:
+    return times_as_fast(lambda: step(False)[-1], lambda: step(True)[-1], _TURNS)
+
+
+def times_as_fast(first: Callable[[], tf.Tensor], second: Callable[[], tf.Tensor], turns: int) -> float:
+    """How many times as fast as the first the second computation is.
+
+    Of each, the shortest of some turns counts: what else the machine does makes a turn longer, and never shorter.
+    """
+
+    def seconds(compute: Callable[[], tf.Tensor]) -> float:
         started = time.perf_counter()
-        step(in_bfloat16)[-1].numpy()
+        compute().numpy()
         return time.perf_counter() - started
 
-    for in_bfloat16 in (False, True):
-        seconds(in_bfloat16)
-    turns = [(seconds(False), seconds(True)) for _ in range(_TURNS)]
-    # The shortest of each: what else the machine does makes a turn longer, and never shorter.
-    in_float32, in_bfloat16 = (min(times) for times in zip(*turns, strict=True))
-    return in_float32 / in_bfloat16
+    for compute in (first, second):
+        seconds(compute)
+    taken = [(seconds(first), seconds(second)) for _ in range(turns)]
+    shortest = [min(times) for times in zip(*taken, strict=True)]
+    return shortest[0] / shortest[1]

@@ -12,6 +12,7 @@ from larq_ssl.experiments.benchmark_compare import compare
 from larq_ssl.experiments.benchmark_growth import Growth
 from larq_ssl.experiments.benchmark_profile import CLASSES, Profile, class_of, kept_for_backward
 from larq_ssl.experiments.benchmark_profile_table import tables
+from larq_ssl.experiments.benchmark_steps import Asked
 from larq_ssl.experiments.benchmark_workers import Measurement
 from larq_ssl.methods.base import SelfSupervisedModel
 from larq_ssl.optimizers import SGD
@@ -28,7 +29,7 @@ flags.FLAGS(["benchmark"])
 from larq_ssl.experiments.benchmark_steps import Trainer
 trainer = Trainer(**{settings!r})
 before = [variable.numpy() for variable in trainer.method.optimized_variables]
-times = [trainer.fit(3), trainer.fit(2), trainer.fit(2, with_pipeline=False)]
+times = [trainer.fit(3), trainer.fit(2)]
 moved = [np.any(variable.numpy() != value) for variable, value in zip(trainer.method.optimized_variables, before)]
 print(json.dumps({{
     "steps": int(trainer.method.optimizer.iterations), "batch": trainer.batch_size, "moved": int(sum(moved)),
@@ -45,17 +46,21 @@ def images(tmp_path_factory):
     return folder
 
 
+def asked_step(method, images, folder, more):
+    return benchmark_steps.step(Asked(method, SHORT, 8, 4, images, folder, more))
+
+
 @pytest.mark.parametrize(("method", "teacher"), [("moco", False), ("bssl", True)])
 def test_the_step_is_that_of_the_command(commands, images, tmp_path, monkeypatch, method, teacher):
     monkeypatch.setattr(benchmark_steps, "_TEACHER", "resnet_short")
     more = {"moco": "--queue_size=8", "bssl": "--classes=8 --hidden_dim=8"}[method]
-    step = benchmark_steps.step(method, SHORT, 8, 4, images, tmp_path, f"{more} --lr=0.1")
+    step = asked_step(method, images, tmp_path, f"{more} --lr=0.1")
     variants = benchmark_steps.variants(step)
     assert variants[0].name == benchmark_steps.PLAIN
     done = commands.python(TRAINER.format(root=str(ROOT), settings=dict(variants[0].settings)))
     assert done.code == 0, done.err
     found = json.loads(done.out.splitlines()[-1])
-    assert found["steps"] == 4 + 3 + 3
+    assert found["steps"] == 4 + 3
     assert (found["batch"], found["shape"], found["teacher"]) == (4, [4, 2, 8, 8, 3], teacher)
     assert found["moved"] == found["of"] > 10
     assert found["computes"] == {"binary_compute": "float32"} | ({"teacher_compute": "float32"} if teacher else {})
@@ -66,14 +71,14 @@ def test_the_step_is_that_of_the_command(commands, images, tmp_path, monkeypatch
 
 
 def test_flags_that_the_command_does_not_know_are_a_mistake_of_the_user(commands, images, tmp_path):
-    step = benchmark_steps.step("moco", SHORT, 8, 4, images, tmp_path, "--no_such=1")
+    step = asked_step("moco", images, tmp_path, "--no_such=1")
     done = commands.python(TRAINER.format(root=str(ROOT), settings=step.settings()))
     assert "ValueError: moco refuses its flags: Unknown command line flag 'no_such'" in done.err
 
 
 def test_variants_differ_in_arithmetic_alone(images, tmp_path, monkeypatch):
     monkeypatch.setattr(benchmark_steps, "_TEACHER", "resnet_short")
-    step = benchmark_steps.step("bssl", SHORT, 8, 4, images, tmp_path, "")
+    step = asked_step("bssl", images, tmp_path, "")
     variants = benchmark_steps.variants(step)
     for variant in variants:
         more = [word for word in variant.settings["arguments"] if "_compute=" in word]
@@ -83,7 +88,7 @@ def test_variants_differ_in_arithmetic_alone(images, tmp_path, monkeypatch):
     assert benchmark_steps.flags_of(default, "bssl") == benchmark_steps.flags_of(default, "moco") == ()
     assert benchmark_steps.flags_of(plain, "bssl") == ("--binary_compute=float32", "--teacher_compute=float32")
     assert benchmark_steps.flags_of(plain, "moco") == ("--binary_compute=float32",)
-    alone = benchmark_steps.variants(benchmark_steps.step("moco", SHORT, 8, 4, images, tmp_path, ""))
+    alone = benchmark_steps.variants(asked_step("moco", images, tmp_path, ""))
     assert [variant.name for variant in alone] == [plain, default, "no bfloat16"]
 
 
@@ -157,7 +162,7 @@ def test_slopes_are_exponents_or_shares():
 
 
 def test_growth_is_measured_along_each_axis_alone(images, tmp_path):
-    groups = benchmark_growth.groups("simclr", SHORT, 32, 8, images, tmp_path, "")
+    groups = benchmark_growth.groups(Asked("simclr", SHORT, 32, 8, images, tmp_path))
     assert list(groups) == ["batch", "image side, px", "width", "local views", "queue, keys"]
     base = {"batch_size": "8", "image_size": "32", "width": "0.125"}
     for flag, variants in zip(
@@ -225,6 +230,7 @@ def test_mistakes_are_one_sentence(commands, tmp_path):
     for words, message in (
         ([], "Say what to measure, with --what, or which results to compare, with --compare."),
         ([f"--compare={other}"], "--compare needs two files"),
+        ([f"--compare={other}", other, "--what=encode"], "--compare compares what was measured and writes nothing"),
         ([f"--compare={other}", str(broken)], "broken.json is not a .json file that --out of the benchmark wrote"),
         ([f"--compare={other}", str(empty)], "have no variant in common"),
         ([f"--compare={tmp_path}/none.json", other], "none.json is not a .json file that --out of the benchmark"),

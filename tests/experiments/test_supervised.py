@@ -121,6 +121,7 @@ def test_mistakes_are_one_sentence(commands, teacher, stage1):
         ([of_teacher, "--cache_targets"], "--cache_targets needs one view of each image that never changes"),
         (["--temperature=2"], "--temperature=2.0 has no meaning without --teacher"),
         (["--label_fraction=0.1", "--labels_per_class=2"], "--label_fraction=0.1 and --labels_per_class=2 contradict"),
+        (["--teacher_compute=bfloat16"], "--teacher_compute=bfloat16 has no meaning without a teacher: leave it out"),
         (["--label_fraction=0.001"], "--label_fraction=0.001 cannot be had: fraction is 0.001: it must lie in"),
         (["--labels_per_class=1000"], "per_class is 1000: it must lie in"),
         (["--labels_per_class=2"], "batch_size is 35: it must lie in [1, 20]"),
