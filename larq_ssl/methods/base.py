@@ -8,6 +8,7 @@ import tensorflow as tf
 from larq_ssl import distribute
 from larq_ssl.methods import loss_scaling
 from larq_ssl.methods.clipping import CLIP_NORMS, clip
+from larq_ssl.models.binary_compute import same_weights
 from larq_ssl.optimizers import assign_roles
 from larq_ssl.roles import Role, variable_roles
 
@@ -203,7 +204,8 @@ class SelfSupervisedModel(tf.keras.Model):
         part_terms, part_gradients = [], []
         for part in _split(batch, self.accumulate):
             with tf.GradientTape() as tape:
-                terms = self.loss_terms(part)
+                with same_weights():
+                    terms = self.loss_terms(part)
                 if set(terms) != set(self.term_names):
                     raise ValueError(
                         f"{type(self).__name__}.loss_terms must return {sorted(self.term_names)}, got {sorted(terms)}."

@@ -10,9 +10,12 @@ is rounded to bfloat16 on its way into the two backward convolutions and out of 
 \( 2^{-8} \) of its size. Everything else is float32.
 """
 
+import contextlib
 import dataclasses
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import larq
 import tensorflow as tf
@@ -57,7 +60,7 @@ class Bfloat16BinaryConv2D(larq.layers.QuantConv2D):
         def convolve(signs: tf.Tensor, filters: tf.Tensor) -> tf.Tensor:
             return super(Bfloat16BinaryConv2D, self).convolution_op(signs, filters)
 
-        return binary_convolution(convolve, inputs, tf.convert_to_tensor(kernel))
+        return binary_convolution(convolve, inputs, _shared(self, lambda: BinaryKernel.of(kernel)))
 
 
 def is_binary(quantizer: Callable | None) -> bool:
@@ -65,39 +68,88 @@ def is_binary(quantizer: Callable | None) -> bool:
     return getattr(quantizer, "precision", None) == 1 and not isinstance(quantizer, larq.quantizers.NoOp)
 
 
+class BinaryKernel(NamedTuple):
+    """A kernel whose filters each have values of one magnitude, in the forms that its convolutions need.
+
+    # Attributes
+        values: The kernel `[rows, columns, channels, filters]`, which gets the gradient.
+        scale: Magnitudes `[filters]`, in the same dtype.
+        signs: -1 and 1, bfloat16.
+        rounded: The values in bfloat16.
+    """
+
+    values: tf.Tensor
+    scale: tf.Tensor
+    signs: tf.Tensor
+    rounded: tf.Tensor
+
+    @classmethod
+    def of(cls, kernel: tf.Tensor | tf.Variable) -> "BinaryKernel":
+        values = tf.convert_to_tensor(kernel)
+        constant = tf.stop_gradient(values)
+        rounded = tf.cast(constant, tf.bfloat16)  # which keeps the sign
+        return cls(values, tf.abs(constant[0, 0, 0]), tf.sign(rounded), rounded)
+
+
+_sharing = threading.local()  # replicas are threads, and each has kernels of its own
+
+
+@contextlib.contextmanager
+def same_weights() -> Iterator[None]:
+    """Inside no weight changes: a kernel is quantised once, however often its layer is called.
+
+    For calls that one gradient tape records, the loss of two views say.
+    """
+    outer = getattr(_sharing, "kernels", None)
+    _sharing.kernels = {}
+    try:
+        yield
+    finally:
+        _sharing.kernels = outer
+
+
+def _shared(layer: tf.keras.layers.Layer, make: Callable[[], BinaryKernel]) -> BinaryKernel:
+    """The kernel of a layer, the same for all calls within `same_weights`."""
+    kernels = getattr(_sharing, "kernels", None)
+    if kernels is None:
+        return make()
+    # What a branch of a graph has made, the graph around it does not know.
+    key = id(layer), id(tf.compat.v1.get_default_graph())
+    if key not in kernels:
+        kernels[key] = make()
+    return kernels[key]
+
+
 def binary_convolution(
-    convolve: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], inputs: tf.Tensor, kernel: tf.Tensor
+    convolve: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], inputs: tf.Tensor, kernel: BinaryKernel
 ) -> tf.Tensor:
     """A linear convolution of ±1 (and 0, for padding) with filters of ±1 times a scale, computed in bfloat16.
 
     # Arguments
         convolve: Of inputs `[batch, height, width, channels]` and a kernel `[rows, columns, channels, filters]`.
         inputs: Of -1, 0 and 1.
-        kernel: All values of a filter have the same magnitude.
+        kernel: Of the same dtype.
     # Returns
-        Its outputs, and its gradients by `inputs` and `kernel`, in the dtypes of the two.
+        Its outputs, and its gradients by `inputs` and by the values of the kernel, in the dtype of the two.
     """
 
     @tf.custom_gradient
-    def scaled(inputs: tf.Tensor, kernel: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-        scale = tf.abs(kernel[0, 0, 0])  # as large as all others of its filter
-        signs = tf.cast(tf.sign(kernel), tf.bfloat16)
+    def scaled(inputs: tf.Tensor, values: tf.Tensor) -> tuple[tf.Tensor, Callable]:
         small = tf.cast(inputs, tf.bfloat16)
-        outputs = tf.cast(convolve(small, signs), inputs.dtype) * tf.cast(scale, inputs.dtype)
+        outputs = tf.cast(convolve(small, kernel.signs), inputs.dtype) * tf.cast(kernel.scale, inputs.dtype)
 
         def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             rounded = tf.cast(upstream, tf.bfloat16)
-            filters = tf.cast(kernel, tf.bfloat16)
             # For its gradients: in a graph, where nobody asks for the outputs, they are not computed again.
             with tf.GradientTape() as tape:
-                tape.watch([small, filters])
-                again = convolve(small, filters)
-            by_inputs, by_kernel = tape.gradient(again, [small, filters], rounded)
-            return tf.cast(by_inputs, inputs.dtype), tf.cast(by_kernel, kernel.dtype)
+                tape.watch([small, kernel.rounded])
+                again = convolve(small, kernel.rounded)
+            by_inputs, by_kernel = tape.gradient(again, [small, kernel.rounded], rounded)
+            return tf.cast(by_inputs, inputs.dtype), tf.cast(by_kernel, values.dtype)
 
         return outputs, grad
 
-    return scaled(inputs, kernel)
+    return scaled(inputs, kernel.values)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +201,11 @@ def _measured_ratio() -> float:
     def step(in_bfloat16: bool) -> list[tf.Tensor]:
         with tf.GradientTape() as tape:
             tape.watch([inputs, kernel])
-            outputs = binary_convolution(convolve, inputs, kernel) if in_bfloat16 else convolve(inputs, kernel)
+            outputs = (
+                binary_convolution(convolve, inputs, BinaryKernel.of(kernel))
+                if in_bfloat16
+                else convolve(inputs, kernel)
+            )
         return [outputs, *tape.gradient(outputs, [inputs, kernel])]
 
     return times_as_fast(lambda: step(False)[-1], lambda: step(True)[-1], _TURNS)

@@ -8,6 +8,7 @@ from PIL import Image
 
 from larq_ssl.data import pipeline, reader, views
 from larq_ssl.data.datasets import load_dataset
+from larq_ssl.models.binary_compute import BinaryKernel
 from tests.methods import team, tiny
 
 _PAIR = {"student": 1, "student_head": 1, "momentum_encoder": 1, "momentum_head": 1}
@@ -86,6 +87,19 @@ def test_every_method_is_counted():
 def test_what_a_scheme_leaves_out_is_not_computed(make, expected):
     _, images = counted(make(), tiny.batch(size=8))
     assert images == {network: 8 * count for network, count in expected.items()}
+
+
+@pytest.mark.parametrize("name", MINIMUM)
+def test_a_kernel_is_quantised_once_for_all_views(name, monkeypatch):
+    case = team.CASES[name]
+    with tiny.binary("bfloat16"):
+        method = case.make(**case.arguments)
+    kernels, of = collections.Counter(), BinaryKernel.of
+    monkeypatch.setattr(BinaryKernel, "of", lambda kernel: kernels.update([id(kernel)]) or of(kernel))
+    method.train_step(case.batch(0))
+    binary = [name for name in ("student", "momentum_encoder") if name in method.networks]
+    assert len(kernels) == 2 * len(binary)
+    assert set(kernels.values()) == {1}
 
 
 def test_targets_of_a_teacher_are_not_computed_again():

@@ -64,9 +64,9 @@ def conv_encoder(name, dim=6, batch_norm=True, synchronized=False):
     return tf.keras.Model(inputs, tf.keras.layers.Dense(dim, name="dense1")(x), name=name)
 
 
-def binary_encoder(name, dim=8, synchronized=False, image=IMAGE):
+def binary_encoder(name, dim=8, synchronized=False, image=IMAGE, binary_compute="float32"):
     """One block of ReActNet, fully binary, between a float convolution and the pooling."""
-    store = LayerStore(synchronized=synchronized)
+    store = LayerStore(synchronized=synchronized, binary_compute=binary_compute)
     inputs = tf.keras.Input(image)
     x = store(layers.Preprocessing, "preprocessing", mode="imagenet")(inputs)
     x = float_conv(store, "stem/conv", dim, 3, 1, OFFICIAL.initializer)(x)
@@ -80,13 +80,13 @@ BINARISED = ("block1/sign1", "block1/sign2")
 
 
 @contextlib.contextmanager
-def binary():
+def binary(binary_compute="float32"):
     """What is made inside has binary students and momentum encoders, for images of any size."""
 
     def make(name, dim=6, batch_norm=True, synchronized=False):
         if name == "teacher":
             return float_encoder(name, dim, batch_norm, synchronized)
-        return binary_encoder(name, dim, synchronized, (None, None, 3))
+        return binary_encoder(name, dim, synchronized, (None, None, 3), binary_compute)
 
     float_encoder = encoder
     here = sys.modules[__name__]

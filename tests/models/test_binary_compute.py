@@ -1,5 +1,7 @@
 """Binary convolutions in bfloat16: exact forward, within the stated error backward, the same network in all else."""
 
+import contextlib
+import functools
 import io
 
 import larq
@@ -9,7 +11,7 @@ import tensorflow as tf
 
 from larq_ssl import models
 from larq_ssl.models import binary_compute
-from larq_ssl.models.binary_compute import Bfloat16BinaryConv2D, Choice, choose
+from larq_ssl.models.binary_compute import Bfloat16BinaryConv2D, BinaryKernel, Choice, choose, same_weights
 from larq_ssl.models.transfer import assign_weights, named_weights
 from larq_ssl.quantizers import MagnitudeSign
 from tests.experiments.commands import add_short_networks
@@ -95,6 +97,74 @@ def test_gradients_are_those_of_float32_but_for_rounding(quantizer):
         # A sum of many terms, each rounded by 2^-8 of its size.
         assert np.abs(found - wanted).max() < 0.02 * scale
         assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.9999
+
+
+def counted_kernels(monkeypatch):
+    """A list that grows by one whenever a kernel is quantised."""
+    made, of = [], BinaryKernel.of
+    monkeypatch.setattr(BinaryKernel, "of", lambda kernel: made.append(kernel) or of(kernel))
+    return made
+
+
+@pytest.mark.parametrize("in_graph", [False, True])
+@pytest.mark.parametrize("quantizer", [MagnitudeSign(), MagnitudeSign(True, True, True)])
+def test_a_kernel_of_several_calls_is_quantised_once(quantizer, in_graph, monkeypatch):
+    layer = pair(28, quantizer=quantizer)[1]
+    layer.kernel.assign(2.0 * tf.random.stateless_normal(layer.kernel.shape, [3, 4]))
+    views = [maps(28, side, seed=side) for side in (6, 6, 4)]
+    made = counted_kernels(monkeypatch)
+
+    def run(scope):
+        with tf.GradientTape() as tape:
+            tape.watch(views)
+            with scope():
+                outputs = [layer(view) for view in views]
+            loss = tf.add_n([tf.reduce_sum(tf.square(output)) for output in outputs])
+        return outputs, tape.gradient(loss, [layer.kernel, *views])
+
+    def compute(scope):
+        made.clear()
+        once = functools.partial(run, scope)
+        outputs, gradients = tf.function(once, autograph=False)() if in_graph else once()
+        return [output.numpy() for output in outputs], [gradient.numpy() for gradient in gradients], len(made)
+
+    plain, (by_kernel, *by_views), times = compute(contextlib.nullcontext)
+    assert times == 3
+    shared, (shared_by_kernel, *shared_by_views), times = compute(same_weights)
+    assert times == 1
+    for one, other in zip([*shared, *shared_by_views], [*plain, *by_views], strict=True):
+        np.testing.assert_array_equal(one, other)
+    # The parts of the views are added up before they go through the quantizer, instead of after it.
+    np.testing.assert_allclose(shared_by_kernel, by_kernel, rtol=0, atol=1e-5 * np.abs(by_kernel).max())
+    assert np.any(by_kernel)
+
+
+def test_a_kernel_is_kept_no_longer_than_it_stands_still(monkeypatch):
+    layer = pair(3)[1]
+    made, seen = counted_kernels(monkeypatch), []
+    for value in (1.0, -1.0):
+        layer.kernel.assign(value * tf.ones_like(layer.kernel))
+        with same_weights():
+            seen += [layer(maps(3)).numpy(), layer(maps(3)).numpy()]
+        seen.append(layer(maps(3)).numpy())
+    assert len(made) == 4
+    for place in (1, 2):
+        np.testing.assert_array_equal(seen[place], seen[0])
+        np.testing.assert_array_equal(seen[place + 3], -seen[0])
+
+
+def test_a_branch_of_a_graph_makes_its_own(monkeypatch):
+    layer = pair(3)[1]
+    made = counted_kernels(monkeypatch)
+
+    @tf.function
+    def run(first):
+        with same_weights():
+            either = tf.cond(first, lambda: layer(maps(3)), lambda: layer(maps(3, seed=1)))
+            return either, layer(maps(3))
+
+    np.testing.assert_array_equal(*run(tf.constant(True)))
+    assert len(made) == 3
 
 
 def test_a_filter_of_zeros_gives_zeros():
