@@ -44,7 +44,32 @@ class MagnitudeSign(larq.quantizers.Quantizer):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Quantised weights, in the dtype of the weights."""
-        return _magnitude_sign(inputs, self.scale_in_grad, self.clip_grad, self.mean_in_grad)
+        scale = _mean_magnitude(inputs)
+        return self._with_gradient(lambda latent: scale * larq.math.sign(latent), inputs, scale)
+
+    def in_parts(self, weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        r"""The weights, of which only signs count, and scales `[filters]`, for who multiplies by them himself.
+
+        The gradient of the former is to be that of \\(q(w)\\); the latter have none.
+        """
+        scale = _mean_magnitude(weights)
+        return self._with_gradient(tf.identity, weights, scale), tf.reshape(scale, [-1])
+
+    def _with_gradient(
+        self, forward: Callable[[tf.Tensor], tf.Tensor], weights: tf.Tensor, scale: tf.Tensor
+    ) -> tf.Tensor:
+        @tf.custom_gradient
+        def quantize(latent: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+            def grad(upstream: tf.Tensor) -> tf.Tensor:
+                through_sign = upstream * scale if self.scale_in_grad else upstream
+                if self.clip_grad:
+                    through_sign = tf.where(tf.abs(latent) <= 1, through_sign, tf.zeros_like(upstream))
+                weights_per_filter = latent.shape.num_elements() // latent.shape[-1]
+                return through_sign + upstream / weights_per_filter if self.mean_in_grad else through_sign
+
+            return forward(latent), grad
+
+        return quantize(weights)
 
     def get_config(self) -> dict:
         """The arguments, for serialisation."""
@@ -54,9 +79,9 @@ class MagnitudeSign(larq.quantizers.Quantizer):
 
 @tf.keras.utils.register_keras_serializable(package="larq_ssl")
 class QuickApproxSign(larq.quantizers.ApproxSign):
-    """Larq's `ApproxSign`, whose gradient takes half as long: without a comparison, a selection and zeros.
+    r"""Larq's `ApproxSign`, whose gradient takes half as long: without a comparison, a selection and zeros.
 
-    \\[ \\frac{\\partial q(x)}{\\partial x} = 2 \\max(0, 1 - |x|) \\]
+    \[ \frac{\partial q(x)}{\partial x} = 2 \max(0, 1 - |x|) \]
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
@@ -72,20 +97,8 @@ def _approx_sign(inputs: tf.Tensor) -> tuple[tf.Tensor, Callable]:
     return larq.math.sign(inputs), grad
 
 
-def _magnitude_sign(weights: tf.Tensor, scale_in_grad: bool, clip_grad: bool, mean_in_grad: bool) -> tf.Tensor:
-    @tf.custom_gradient
-    def quantize(latent: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-        axes = list(range(latent.shape.rank - 1))
-        magnitude = tf.abs(tf.cast(latent, tf.float32))  # thousands of summands: too many for bfloat16
-        scale = tf.cast(tf.reduce_mean(magnitude, axis=axes, keepdims=True), latent.dtype)
-
-        def grad(upstream: tf.Tensor) -> tf.Tensor:
-            through_sign = upstream * scale if scale_in_grad else upstream
-            if clip_grad:
-                through_sign = tf.where(tf.abs(latent) <= 1, through_sign, tf.zeros_like(upstream))
-            weights_per_filter = latent.shape.num_elements() // latent.shape[-1]
-            return through_sign + upstream / weights_per_filter if mean_in_grad else through_sign
-
-        return scale * larq.math.sign(latent), grad
-
-    return quantize(weights)
+def _mean_magnitude(weights: tf.Tensor) -> tf.Tensor:
+    """Of each filter, with all axes; a constant."""
+    latent = tf.stop_gradient(weights)
+    magnitude = tf.abs(tf.cast(latent, tf.float32))  # thousands of summands: too many for bfloat16
+    return tf.cast(tf.reduce_mean(magnitude, axis=list(range(latent.shape.rank - 1)), keepdims=True), latent.dtype)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from larq_ssl.models.binary_compute import Bfloat16BinaryConv2D
+from larq_ssl.models.binary_convolution import Bfloat16BinaryConv2D
 from larq_ssl.quantizers import MagnitudeSign, QuickApproxSign
 from tests import golden
 from tests.comparing import assert_near, turned_kernel, turned_maps
@@ -77,6 +77,21 @@ def test_the_quick_sign_is_the_one_of_larq():
             found.append((y.numpy(), tape.gradient(y, inputs, upstream).numpy()))
         for one, other in zip(*found, strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("scale_in_grad", [False, True])
+@pytest.mark.parametrize("clip_grad", [False, True])
+@pytest.mark.parametrize("mean_in_grad", [False, True])
+def test_parts_of_a_kernel_make_the_kernel(scale_in_grad, clip_grad, mean_in_grad):
+    quantizer = MagnitudeSign(scale_in_grad, clip_grad, mean_in_grad)
+    weights = 2.0 * tf.random.stateless_normal([3, 3, 4, 5], [1, 2])
+    upstream = tf.random.stateless_normal(weights.shape, [3, 4])
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(weights)
+        whole = quantizer(weights)
+        latent, scale = quantizer.in_parts(weights)
+    np.testing.assert_array_equal(larq.math.sign(latent) * scale, whole)
+    np.testing.assert_array_equal(tape.gradient(latent, weights, upstream), tape.gradient(whole, weights, upstream))
 
 
 def test_scale_is_the_mean_magnitude_of_each_filter(p1):

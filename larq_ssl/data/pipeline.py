@@ -112,8 +112,12 @@ def _in_parallel(
     batch_size: int,
     parallel_calls: int,
     prefetch: int = 2,
+    endless: bool = False,
 ) -> tf.data.Dataset:
-    """Maps chunks on as many threads as there are cores, each op on its own thread, and joins them to batches."""
+    """Maps chunks on as many threads as there are cores, each op on its own thread, and joins them to batches.
+
+    Those of an endless stream all have the same shape, and the graph of a step knows it.
+    """
     cores = os.cpu_count() or 1
     options = tf.data.Options()
     options.deterministic = True
@@ -121,7 +125,7 @@ def _in_parallel(
     options.threading.private_threadpool_size = cores if parallel_calls == AUTOTUNE else max(1, parallel_calls)
     calls = cores if parallel_calls == AUTOTUNE else max(1, parallel_calls)
     chunk = tf.autograph.experimental.do_not_convert(chunk)
-    batches = starts.map(chunk, num_parallel_calls=calls).rebatch(batch_size)
+    batches = starts.map(chunk, num_parallel_calls=calls).rebatch(batch_size, drop_remainder=endless)
     return batches.prefetch(prefetch).with_options(options)
 
 
@@ -185,7 +189,7 @@ def view_batches(
         return _finish(policy, cuts, boxes)
 
     starts = tf.data.Dataset.range(start_step * local_size, _FOREVER, size)
-    return _in_parallel(starts, chunk, local_size, parallel_calls, prefetch)
+    return _in_parallel(starts, chunk, local_size, parallel_calls, prefetch, endless=True)
 
 
 def image_batches(

@@ -1,15 +1,21 @@
 """How time and memory of a training step grow with the batch, the images, the width, the views and the queue."""
 
 import dataclasses
+import os
+import pathlib
 import statistics
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from larq_ssl.experiments.benchmark_pipeline import make_images
 from larq_ssl.experiments.benchmark_steps import Asked, prepare, step
 from larq_ssl.experiments.benchmark_workers import Measurement, Variant
 
-BATCH = "batch"
+BATCH, _QUEUE = "batch", "queue, keys"
+_KEYS = (1024, 4096, 16384, 65536)
+# Larger than images that are kept decoded.
+_SIDE, _IMAGES = 160, 32
 # Their memory is not that of a step.
 _MODULES = ("tensorflow", "larq_ssl.data.pipeline", "larq_ssl.methods.bssl", "larq_ssl.methods.dino")
 _NOTE = """
@@ -53,7 +59,7 @@ def axes(method: str, image_size: int, batch_size: int, width: float) -> list[Ax
         Axis("image side, px", method, "image_size", sizes),
         Axis("width", method, "width", tuple(width * factor for factor in (0.5, 1, 2, 4))),
         Axis("local views", "dino", "local_views", (0, 2, 4, 8), "--views=sslight --output_dim=4096"),
-        Axis("queue, keys", "moco", "queue_size", tuple(batch_size * factor for factor in (64, 512, 4096, 32768))),
+        Axis(_QUEUE, "moco", "queue_size", tuple(keys // batch_size * batch_size for keys in _KEYS)),
     ]
 
 
@@ -69,15 +75,28 @@ def groups(asked: Asked) -> dict[str, list[Variant]]:
 
 
 def _sized(asked: Asked, axis: Axis, value: float) -> Asked:
-    """The same of another size."""
-    asked = dataclasses.replace(asked, method=axis.method, more=f"{axis.more} {asked.more}")
+    """The same of another size; the further flags are those of its method alone."""
+    more = f"{axis.more} {asked.more if axis.method == asked.method else ''}"
+    asked = dataclasses.replace(asked, method=axis.method, more=more)
+    if axis.title == _QUEUE:
+        asked = dataclasses.replace(asked, images=_under_many_names(asked.beside / "queue", 2 * int(max(axis.values))))
     if axis.flag == "image_size":
         return dataclasses.replace(asked, image_size=int(value))
     if axis.flag == "batch_size":
         return dataclasses.replace(asked, batch_size=int(value))
     if axis.flag in asked.encoder:
         return dataclasses.replace(asked, encoder={**asked.encoder, axis.flag: value})
-    return dataclasses.replace(asked, more=f"--{axis.flag}={value:g} {asked.more}")
+    return dataclasses.replace(asked, more=f"{more} --{axis.flag}={value:g}")
+
+
+def _under_many_names(folder: pathlib.Path, names: int) -> pathlib.Path:
+    """A folder of a few images with so many names, since a queue has to be shorter than the data."""
+    if not folder.exists():
+        make_images(folder, _SIDE, _SIDE, _IMAGES)
+        images = sorted((folder / "train").iterdir())
+        for number in range(len(images), names):
+            os.link(images[number % len(images)], folder / "train" / f"{number:06d}.jpg")
+    return folder
 
 
 @dataclasses.dataclass(frozen=True)

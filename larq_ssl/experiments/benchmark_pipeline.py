@@ -57,9 +57,16 @@ def prepare(folder: str, policy: str, size: int, batch_size: int, ours: bool) ->
     return turn
 
 
-def make_images(folder: pathlib.Path, height: int, width: int, count: int, seed: int = 0) -> None:
-    """Writes JPEGs into `folder/train`: noise with the spectrum of photographs, which compresses like them."""
-    (folder / "train").mkdir(parents=True)
+def make_images(
+    folder: pathlib.Path, height: int, width: int, count: int, seed: int = 0, classes: int | None = None
+) -> None:
+    """Writes JPEGs into `folder/train`: noise with the spectrum of photographs, which compresses like them.
+
+    They are of so many classes, which mean nothing, or have no labels.
+    """
+    folders = [folder / "train" / str(label) for label in range(classes)] if classes else [folder / "train"]
+    for place in folders:
+        place.mkdir(parents=True)
     rows, columns = np.meshgrid(np.fft.fftfreq(height), np.fft.rfftfreq(width), indexing="ij")
     # Amplitudes of natural images fall with the frequency.
     fall = 1.0 / np.maximum(np.hypot(rows, columns), 1.0 / max(height, width))
@@ -69,4 +76,4 @@ def make_images(folder: pathlib.Path, height: int, width: int, count: int, seed:
         planes = np.fft.irfft2(np.fft.rfft2(draws) * fall, (height, width))
         planes = 128.0 + 50.0 * (planes - planes.mean()) / planes.std()
         pixels = np.clip(np.moveaxis(planes, 0, -1), 0, 255).astype(np.uint8)
-        Image.fromarray(pixels).save(folder / "train" / f"{index:05d}.jpg", quality=90)
+        Image.fromarray(pixels).save(folders[index % len(folders)] / f"{index:05d}.jpg", quality=90)

@@ -17,6 +17,7 @@ from tensorflow.tsl.profiler.protobuf import xplane_pb2
 from larq_ssl.experiments.benchmark_steps import Step, Trainer
 from larq_ssl.experiments.benchmark_workers import resident_memory
 from larq_ssl.methods.base import SelfSupervisedModel
+from larq_ssl.models.binary_convolution import KERNEL_GRADIENT
 
 TAUGHT_BY = "frozen networks"
 CLASSES = {
@@ -147,6 +148,8 @@ def class_of(operation: str, frozen: Collection[str] = ()) -> str:
         if kind.startswith(prefix):
             kind = kind.removeprefix(prefix)
             break
+    if any(part.startswith(KERNEL_GRADIENT) for part in scope.split("/")[:-1]):
+        return "convolutions, gradient by kernel"
     if kind.startswith("ResourceApply") or "/update_" in scope:
         return "optimizer"
     return _CLASS_OF.get(kind, "other")

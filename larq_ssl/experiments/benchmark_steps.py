@@ -104,6 +104,8 @@ def step(asked: Asked) -> Step:
     ]
     if asked.method in _TAUGHT:
         arguments.append(f"--teacher={_make_teacher(asked)}")
+    if asked.method == "supervised":
+        arguments.append("--validate_every=0")
     return Step(asked.method, (*arguments, *shlex.split(asked.more)), asked.beside)
 
 
@@ -174,6 +176,8 @@ class Trainer:
             flags.FLAGS([method, *arguments])
         except flags.Error as error:
             raise ValueError(f"{method} refuses its flags: {error}") from error
+        # What some commands do before all else.
+        getattr(command, "complete_flags", lambda: None)()
         crew = training.set_up()
         run = run_folder.RunFolder(tempfile.mkdtemp(dir=folder))
         arithmetic.settle(run, crew)

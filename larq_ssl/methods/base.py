@@ -8,7 +8,7 @@ import tensorflow as tf
 from larq_ssl import distribute
 from larq_ssl.methods import loss_scaling
 from larq_ssl.methods.clipping import CLIP_NORMS, clip
-from larq_ssl.models.binary_compute import same_weights
+from larq_ssl.models.binary_convolution import same_weights
 from larq_ssl.optimizers import assign_roles
 from larq_ssl.roles import Role, variable_roles
 

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import larq
 import tensorflow as tf
 
-from larq_ssl.models.binary_compute import Bfloat16BinaryConv2D
+from larq_ssl.models.binary_convolution import Bfloat16BinaryConv2D
 from larq_ssl.models.encoder import LayerStore
 
 Initializer: TypeAlias = tf.keras.initializers.Initializer

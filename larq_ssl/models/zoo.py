@@ -31,7 +31,7 @@ from typing import Any
 import larq
 import tensorflow as tf
 
-from larq_ssl.models.binary_compute import Bfloat16BinaryConv2D, is_binary
+from larq_ssl.models.binary_convolution import Bfloat16BinaryConv2D, is_binary
 from larq_ssl.models.encoder import BINARIZATIONS, Architecture, EncoderSpec, LayerStore
 
 _LAYERS = tf.keras.layers

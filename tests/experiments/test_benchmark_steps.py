@@ -42,7 +42,7 @@ print(json.dumps({{
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     folder = tmp_path_factory.mktemp("step_images") / "images"
-    benchmark_pipeline.make_images(folder, 16, 16, 24)
+    benchmark_pipeline.make_images(folder, 16, 16, 24, classes=2)
     return folder
 
 
@@ -50,10 +50,22 @@ def asked_step(method, images, folder, more):
     return benchmark_steps.step(Asked(method, SHORT, 8, 4, images, folder, more))
 
 
-@pytest.mark.parametrize(("method", "teacher"), [("moco", False), ("bssl", True)])
-def test_the_step_is_that_of_the_command(commands, images, tmp_path, monkeypatch, method, teacher):
+MORE = {
+    "bssl": "--classes=8 --hidden_dim=8",
+    "dino": "--output_dim=8",
+    "msbreg": "--embedding_dim=3",
+    **dict.fromkeys(("moco", "infomin", "moco_star"), "--queue_size=8"),
+}
+QUICK = ("moco", "bssl", "simclr")
+
+
+@pytest.mark.parametrize(
+    "method",
+    [pytest.param(name, marks=() if name in QUICK else pytest.mark.slow) for name in benchmark_steps.METHODS],
+)
+def test_the_step_is_that_of_the_command(commands, images, tmp_path, monkeypatch, method):
     monkeypatch.setattr(benchmark_steps, "_TEACHER", "resnet_short")
-    more = {"moco": "--queue_size=8", "bssl": "--classes=8 --hidden_dim=8"}[method]
+    more, teacher = MORE.get(method, ""), method in ("bssl", "s2bnn")
     step = asked_step(method, images, tmp_path, f"{more} --lr=0.1")
     variants = benchmark_steps.variants(step)
     assert variants[0].name == benchmark_steps.PLAIN
@@ -61,9 +73,11 @@ def test_the_step_is_that_of_the_command(commands, images, tmp_path, monkeypatch
     assert done.code == 0, done.err
     found = json.loads(done.out.splitlines()[-1])
     assert found["steps"] == 4 + 3
-    assert (found["batch"], found["shape"], found["teacher"]) == (4, [4, 2, 8, 8, 3], teacher)
+    views = {"supervised": 1, "s2bnn": 1, "msbreg": 4}.get(method, 2)
+    assert (found["batch"], found["shape"], found["teacher"]) == (4, [4, views, 8, 8, 3], teacher)
     assert found["moved"] == found["of"] > 10
-    assert found["computes"] == {"binary_compute": "float32"} | ({"teacher_compute": "float32"} if teacher else {})
+    assert found["computes"]["binary_compute"] == "float32"
+    assert not teacher or found["computes"]["teacher_compute"] == "float32"
     for times in found["times"]:
         assert 0 < times["callbacks"] < times["seconds"]
         assert 0 < times["training"] < times["seconds"]
@@ -162,7 +176,7 @@ def test_slopes_are_exponents_or_shares():
 
 
 def test_growth_is_measured_along_each_axis_alone(images, tmp_path):
-    groups = benchmark_growth.groups(Asked("simclr", SHORT, 32, 8, images, tmp_path))
+    groups = benchmark_growth.groups(Asked("simclr", SHORT, 32, 8, images, tmp_path, "--temperature=0.3"))
     assert list(groups) == ["batch", "image side, px", "width", "local views", "queue, keys"]
     base = {"batch_size": "8", "image_size": "32", "width": "0.125"}
     for flag, variants in zip(
@@ -170,12 +184,16 @@ def test_growth_is_measured_along_each_axis_alone(images, tmp_path):
     ):
         values = []
         for variant in variants:
+            # Flags of one command, which another may not have.
+            assert ("--temperature=0.3" in variant.settings["arguments"]) == (variant.settings["method"] == "simclr")
             told = dict(word[2:].split("=", 1) for word in variant.settings["arguments"] if "=" in word)
             assert float(told[flag]) == float(variant.name)
             values.append(float(told[flag]))
             assert {name: told[name] for name in base if name != flag} == {n: v for n, v in base.items() if n != flag}
         assert values == sorted(set(values))
         assert len(values) == 4
+    assert values == [1024, 4096, 16384, 65536]
+    assert len(list((tmp_path / "queue" / "train").iterdir())) == 2 * 65536  # a queue is shorter than its data
     rates = {"batch": [8.0, 8.0], "queue, keys": [4.0, 2.0]}
     measured = {
         title: [
@@ -278,7 +296,7 @@ def test_a_whole_step_is_measured_and_drawn(commands, tmp_path):
 @pytest.mark.slow
 def test_growth_is_measured_and_drawn(commands, tmp_path):
     arguments = (
-        *("--what=growth", "--method=moco", "--encoder=reactnet_18", "--stem=cifar", "--width=0.125"),
+        *("--what=growth", "--method=simclr", "--encoder=reactnet_18", "--stem=cifar", "--width=0.125"),
         *("--image_size=16", "--batch_size=4", "--repeats=1", "--seconds=0", f"--out={tmp_path}/growth"),
     )
     done = commands.run("benchmark", *arguments)

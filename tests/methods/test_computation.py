@@ -8,7 +8,7 @@ from PIL import Image
 
 from larq_ssl.data import pipeline, reader, views
 from larq_ssl.data.datasets import load_dataset
-from larq_ssl.models.binary_compute import BinaryKernel
+from larq_ssl.models.binary_convolution import BinaryKernel
 from tests.methods import team, tiny
 
 _PAIR = {"student": 1, "student_head": 1, "momentum_encoder": 1, "momentum_head": 1}
@@ -95,7 +95,7 @@ def test_a_kernel_is_quantised_once_for_all_views(name, monkeypatch):
     with tiny.binary("bfloat16"):
         method = case.make(**case.arguments)
     kernels, of = collections.Counter(), BinaryKernel.of
-    monkeypatch.setattr(BinaryKernel, "of", lambda kernel: kernels.update([id(kernel)]) or of(kernel))
+    monkeypatch.setattr(BinaryKernel, "of", lambda kernel, how: kernels.update([id(kernel)]) or of(kernel, how))
     method.train_step(case.batch(0))
     binary = [name for name in ("student", "momentum_encoder") if name in method.networks]
     assert len(kernels) == 2 * len(binary)

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import io
+from unittest import mock
 
 import larq
 import numpy as np
@@ -10,8 +11,9 @@ import pytest
 import tensorflow as tf
 
 from larq_ssl import models
-from larq_ssl.models import binary_compute
-from larq_ssl.models.binary_compute import Bfloat16BinaryConv2D, BinaryKernel, Choice, choose, same_weights
+from larq_ssl.models import binary_compute, binary_convolution
+from larq_ssl.models.binary_compute import Choice, choose
+from larq_ssl.models.binary_convolution import Bfloat16BinaryConv2D, BinaryKernel, Convolution, same_weights
 from larq_ssl.models.transfer import assign_weights, named_weights
 from larq_ssl.quantizers import MagnitudeSign
 from tests.experiments.commands import add_short_networks
@@ -75,13 +77,29 @@ def test_larger_sums_are_within_the_stated_error():
     np.testing.assert_array_equal(rounded[np.abs(exact) <= 256], exact[np.abs(exact) <= 256])
 
 
-@pytest.mark.parametrize("quantizer", [MagnitudeSign(), MagnitudeSign(True, False), MagnitudeSign(True, True, True)])
-def test_gradients_are_those_of_float32_but_for_rounding(quantizer):
-    plain, small = pair(28, quantizer=quantizer, strides=2)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"quantizer": MagnitudeSign(True, False)},
+        {"quantizer": MagnitudeSign(True, True, True)},
+        {"quantizer": "ste_sign"},
+        {"strides": 2},
+        {"strides": 2, "padding": "valid"},
+        {"strides": (2, 1)},
+        {"dilation_rate": 2},
+        {"pad_values": 1.0},
+        {"kernel_size": 1},
+        {"kernel_size": (5, 2), "strides": 2},
+    ],
+    ids=["burn", "xnor", "ste", "strides", "valid", "unequal", "dilated", "padded", "1x1", "5x2"],
+)
+def test_gradients_are_those_of_float32_but_for_rounding(arguments):
+    plain, small = pair(28, **arguments)
     # Some beyond 1, where straight-through estimators stop.
     for layer in (plain, small):
         layer.kernel.assign(2.0 * tf.random.stateless_normal(layer.kernel.shape, [3, 4]))
-    inputs, upstream = maps(28), tf.random.stateless_normal([4, 3, 3, 7], [5, 6])
+    inputs = maps(28)
+    upstream = tf.random.stateless_normal(plain(inputs).shape, [5, 6])
 
     def gradients(layer):
         with tf.GradientTape() as tape:
@@ -99,10 +117,55 @@ def test_gradients_are_those_of_float32_but_for_rounding(quantizer):
         assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.9999
 
 
+@pytest.mark.parametrize("kernel_size", [(3, 3), (1, 1), (2, 5)])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize(
+    ("padding", "side"), [("SAME", (5, 6)), ("SAME", (1, 1)), ("VALID", (5, 6)), ("VALID", (7, 9))]
+)
+def test_products_of_matrices_are_the_gradient_by_the_kernel(kernel_size, stride, padding, side, monkeypatch):
+    """Of small whole numbers, whose sums bfloat16 holds exactly; float64 is not oneDNN's."""
+    monkeypatch.setattr(binary_convolution, "_FEW", 100)
+    convolve, draw = Convolution((stride, stride), padding), np.random.default_rng(0)
+    signs, kernel = (tf.constant(draw.choice([-1.0, 1.0], shape)) for shape in ((2, *side, 4), (*kernel_size, 4, 3)))
+    with tf.GradientTape() as tape:
+        tape.watch([signs, kernel])
+        outputs = convolve(signs, kernel)
+    upstream = tf.constant(draw.choice([-1.0, 1.0], outputs.shape))
+    small = [tf.cast(values, tf.bfloat16) for values in (signs, kernel, upstream)]
+    made = mock.patch.object(
+        Convolution, "_kernel_gradient_by_products", autospec=True, side_effect=Convolution._kernel_gradient_by_products
+    )
+    with made as by_products:
+        found = convolve.gradients(*small)
+    assert by_products.call_count == 1
+    for one, other in zip(found, tape.gradient(outputs, [signs, kernel], upstream), strict=True):
+        np.testing.assert_array_equal(tf.cast(one, tf.float64), other)
+        assert np.any(other)
+
+
+def test_large_maps_are_left_to_the_convolution():
+    convolve, kernel = Convolution(), tf.ones([3, 3, 4, 2], tf.bfloat16)
+    run = tf.function(lambda maps: convolve.gradients(maps, kernel, convolve(maps, kernel)), autograph=False)
+    for batch, products in ((1, 9), (2, 0)):
+        operations = run.get_concrete_function(tf.ones([batch, 8, 8, 4], tf.bfloat16)).graph.get_operations()
+        assert sum(operation.type == "MatMul" for operation in operations) == products
+
+
+def test_what_sees_padding_alone_is_not_multiplied():
+    """Of a 3x3 on a single pixel eight are."""
+    convolve, kernel = Convolution(), tf.ones([3, 3, 4, 2], tf.bfloat16)
+    run = tf.function(lambda maps: convolve.gradients(maps, kernel, convolve(maps, kernel)), autograph=False)
+    for side, products in ((1, 1), (2, 9)):
+        graph = run.get_concrete_function(tf.ones([8, side, side, 4], tf.bfloat16)).graph
+        scopes = [operation.name for operation in graph.get_operations() if operation.type == "MatMul"]
+        assert len(scopes) == products
+        assert {scope.split("/")[0] for scope in scopes} == {binary_convolution.KERNEL_GRADIENT}
+
+
 def counted_kernels(monkeypatch):
     """A list that grows by one whenever a kernel is quantised."""
     made, of = [], BinaryKernel.of
-    monkeypatch.setattr(BinaryKernel, "of", lambda kernel: made.append(kernel) or of(kernel))
+    monkeypatch.setattr(BinaryKernel, "of", lambda kernel, quantizer: made.append(kernel) or of(kernel, quantizer))
     return made
 
 

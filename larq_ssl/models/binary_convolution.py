@@ -1,0 +1,256 @@
+r"""Fully binary convolutions that are computed in bfloat16 while training.
+
+Both operands of a binary convolution are ±1, up to one scale per filter, and bfloat16 holds them exactly:
+
+\[ y = a_o \cdot \mathrm{conv}(\mathrm{sign}(x), \mathrm{sign}(w_o)) \]
+
+Products are exact and are added in float32; only the sum is rounded to bfloat16, before it is multiplied by the scale
+in float32. Integers up to 256 survive that unchanged, larger ones to within \( 2^{-8} \) of their size. What flows back
+is rounded to bfloat16 on its way into the two backward convolutions and out of them: each factor to within
+\( 2^{-8} \) of its size. Everything else is float32.
+"""
+
+import contextlib
+import dataclasses
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import larq
+import tensorflow as tf
+
+from larq_ssl.quantizers import MagnitudeSign, QuickApproxSign
+
+_register = tf.keras.utils.register_keras_serializable(package="larq_ssl")
+
+KERNEL_GRADIENT = "kernel_gradient"
+"""Scope of operations that are a gradient by a kernel, whatever their types."""
+_FEW = 16
+"""Positions of a batch's maps, as a multiple of their channels, up to which matrix products are quicker."""
+
+
+@_register
+class Bfloat16BinaryConv2D(larq.layers.QuantConv2D):
+    """`QuantConv2D` of binary inputs and kernels that computes in bfloat16, see above.
+
+    Weights, quantizers, costs and names are those of `QuantConv2D`; the kernel quantizer must give one magnitude per
+    filter, as all do that are of one bit.
+
+    # Raises
+        ValueError: If inputs or kernels are not binary: rounding them would be another network.
+    """
+
+    input_quantizer: Callable | None
+
+    def __init__(self, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]
+        super().__init__(*args, **kwargs)
+        if type(self.input_quantizer) is larq.quantizers.ApproxSign:
+            self.input_quantizer = QuickApproxSign()
+        for what, quantizer in (("input", self.input_quantizer), ("kernel", self.kernel_quantizer)):
+            if not is_binary(quantizer):
+                raise ValueError(f"`{what}_quantizer` must be binary to compute in bfloat16, not {quantizer!r}.")
+
+    def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        """The convolution, in the dtype of the kernel."""
+        # Larq changes `padding` for the time of this call alone, and gradients are asked for later.
+        convolve = Convolution(
+            self.strides,
+            self.padding.upper(),
+            self.dilation_rate,
+            "NHWC" if self.data_format == "channels_last" else "NCHW",
+        )
+        shared = _shared(self, lambda: BinaryKernel.of(kernel, self.kernel_quantizer))
+        return binary_convolution(convolve, inputs, shared)
+
+
+def is_binary(quantizer: Callable | None) -> bool:
+    """Whether what a quantizer gives has one bit."""
+    return getattr(quantizer, "precision", None) == 1 and not isinstance(quantizer, larq.quantizers.NoOp)
+
+
+class BinaryKernel(NamedTuple):
+    """A kernel whose filters each have values of one magnitude, in the forms that its convolutions need.
+
+    # Attributes
+        latent: `[rows, columns, channels, filters]`, what gets the gradient by the kernel.
+        scale: Magnitudes `[filters]`, in the same dtype.
+        signs: -1 and 1, bfloat16.
+        rounded: The kernel in bfloat16.
+    """
+
+    latent: tf.Tensor
+    scale: tf.Tensor
+    signs: tf.Tensor
+    rounded: tf.Tensor
+
+    @classmethod
+    def of(cls, kernel: tf.Tensor | tf.Variable, quantizer: Callable | None = None) -> "BinaryKernel":
+        """A kernel of Larq, or one that is binary already.
+
+        # Arguments
+            quantizer: Of the variable that the kernel is.
+        """
+        if isinstance(quantizer, MagnitudeSign):
+            with larq.context.quantized_scope(False):
+                latent, scale = quantizer.in_parts(tf.convert_to_tensor(kernel))
+        else:
+            latent = tf.convert_to_tensor(kernel)
+            scale = tf.abs(tf.stop_gradient(latent[0, 0, 0]))  # as large as all others of its filter
+        signs = tf.cast(larq.math.sign(tf.stop_gradient(latent)), tf.bfloat16)
+        return cls(latent, scale, signs, signs * tf.cast(scale, tf.bfloat16))
+
+
+_sharing = threading.local()  # replicas are threads, and each has kernels of its own
+
+
+@contextlib.contextmanager
+def same_weights() -> Iterator[None]:
+    """Inside no weight changes: a kernel is quantised once, however often its layer is called.
+
+    For calls that one gradient tape records, the loss of two views say.
+    """
+    outer = getattr(_sharing, "kernels", None)
+    _sharing.kernels = {}
+    try:
+        yield
+    finally:
+        _sharing.kernels = outer
+
+
+def _shared(layer: tf.keras.layers.Layer, make: Callable[[], BinaryKernel]) -> BinaryKernel:
+    """The kernel of a layer, the same for all calls within `same_weights`."""
+    kernels = getattr(_sharing, "kernels", None)
+    if kernels is None:
+        return make()
+    # What a branch of a graph has made, the graph around it does not know.
+    key = id(layer), id(tf.compat.v1.get_default_graph())
+    if key not in kernels:
+        kernels[key] = make()
+    return kernels[key]
+
+
+@dataclasses.dataclass(frozen=True)
+class Convolution:
+    """How a kernel `[rows, columns, channels, filters]` goes over maps; a function of both.
+
+    # Arguments
+        strides: Down and to the right.
+        padding: `SAME` or `VALID`.
+        dilations: Like the strides.
+        data_format: `NHWC` or `NCHW`.
+    """
+
+    strides: tuple[int, int] = (1, 1)
+    padding: str = "SAME"
+    dilations: tuple[int, int] = (1, 1)
+    data_format: str = "NHWC"
+
+    def __call__(self, maps: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        return tf.nn.convolution(maps, kernel, self.strides, self.padding, self.data_format, self.dilations)
+
+    def gradients(self, maps: tf.Tensor, kernel: tf.Tensor, upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """By maps and by kernel."""
+        # In a graph, where nobody asks for the outputs, they are not computed again; nor is a gradient.
+        with tf.GradientTape() as tape:
+            tape.watch([maps, kernel])
+            outputs = self(maps, kernel)
+        by_maps, by_kernel = tape.gradient(outputs, [maps, kernel], upstream)
+        if self._is_better_by_products(maps.shape, kernel.shape, upstream.shape):
+            by_kernel = self._kernel_gradient_by_products(maps, kernel.shape, upstream)
+        return by_maps, by_kernel
+
+    def _is_better_by_products(self, maps: tf.TensorShape, kernel: tf.TensorShape, upstream: tf.TensorShape) -> bool:
+        """Whether matrix products are quicker than oneDNN's gradient: two to eight times, for small maps."""
+        if self.data_format != "NHWC" or self.dilations != (1, 1) or self.strides[0] != self.strides[1]:
+            return False
+        known = maps.is_fully_defined() and upstream.is_fully_defined()
+        if not known or maps[-1] != kernel[2] or len(tf.config.get_visible_devices()) > 1:
+            return False
+        return upstream.num_elements() // upstream[-1] <= _FEW * kernel[2]
+
+    def _kernel_gradient_by_products(self, maps: tf.Tensor, kernel: tf.TensorShape, upstream: tf.Tensor) -> tf.Tensor:
+        """The gradient by the kernel as one product of matrices for each of its rows and columns.
+
+        Of row i, column j: the pixels that it meets `[positions, channels]`, transposed, times the upstream gradient
+        `[positions, filters]`.
+        """
+        channels, filters = kernel[2:]
+        stride, same = self.strides[0], self.padding == "SAME"
+        down, right = (
+            _Axis(kernel[axis], maps.shape[1 + axis], upstream.shape[1 + axis], stride, same) for axis in (0, 1)
+        )
+        with tf.name_scope(KERNEL_GRADIENT):
+            if down.is_padded or right.is_padded:
+                maps = tf.pad(maps, [[0, 0], [down.before, down.after], [right.before, right.after], [0, 0]])
+            if stride > 1:  # neighbours become groups of channels, and a step of the stride a step of one
+                maps = tf.nn.space_to_depth(maps, stride)
+            upstream = tf.reshape(upstream, [-1, filters])
+            found = []
+            for row, column in itertools.product(range(down.size), range(right.size)):
+                if not (down.meets_pixels(row) and right.meets_pixels(column)):
+                    found.append(tf.zeros([channels, filters], upstream.dtype))
+                    continue
+                top, left = row // stride, column // stride
+                group = channels * (row % stride * stride + column % stride)
+                met = maps[:, top : top + down.places, left : left + right.places, group : group + channels]
+                found.append(tf.linalg.matmul(tf.reshape(met, [-1, channels]), upstream, transpose_a=True))
+            return tf.reshape(tf.stack(found), kernel)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Axis:
+    """One axis of a convolution: a kernel of some size on a side of pixels, at some places a stride apart."""
+
+    size: int
+    side: int
+    places: int
+    stride: int
+    same: bool
+
+    @property
+    def _needed(self) -> int:
+        return (self.places - 1) * self.stride + self.size
+
+    @property
+    def before(self) -> int:
+        """Pixels of padding before the first."""
+        return max(0, self._needed - self.side) // 2 if self.same else 0
+
+    @property
+    def after(self) -> int:
+        """Pixels of padding after the last, up to a multiple of the stride."""
+        sides = max(self._needed, self.before + self.side)
+        return sides + -sides % self.stride - self.before - self.side
+
+    @property
+    def is_padded(self) -> bool:
+        return self.before + self.after > 0
+
+    def meets_pixels(self, start: int) -> bool:
+        """Whether a row or column of the kernel meets anything but padding."""
+        return any(0 <= start + self.stride * place - self.before < self.side for place in range(self.places))
+
+
+def binary_convolution(convolve: Convolution, inputs: tf.Tensor, kernel: BinaryKernel) -> tf.Tensor:
+    """A linear convolution of ±1 (and 0, for padding) with filters of ±1 times a scale, computed in bfloat16.
+
+    # Arguments
+        convolve: Which one.
+        inputs: Of -1, 0 and 1.
+    # Returns
+        Its outputs, in the dtype of the kernel, and its gradients by `inputs` and by the kernel, each in their dtype.
+    """
+
+    @tf.custom_gradient
+    def scaled(inputs: tf.Tensor, latent: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+        small = tf.cast(inputs, tf.bfloat16)
+        outputs = tf.cast(convolve(small, kernel.signs), latent.dtype) * kernel.scale
+
+        def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            by_inputs, by_kernel = convolve.gradients(small, kernel.rounded, tf.cast(upstream, tf.bfloat16))
+            return tf.cast(by_inputs, inputs.dtype), tf.cast(by_kernel, latent.dtype)
+
+        return outputs, grad
+
+    return scaled(inputs, kernel.latent)
