@@ -1,10 +1,14 @@
 """The picture of growth: time and memory of a training step by the size of what grows."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 from matplotlib.figure import Figure
 
 from larq_ssl.evaluation._figures import COLOURS, INK, Path, new_figure, save
+
+_LINE = 14.0
+"""Height of a line of text in the figure's pixels."""
 
 
 def growth_curves(
@@ -14,7 +18,8 @@ def growth_curves(
 ) -> Figure:
     """Draw a column per thing that grows, a row per quantity that grows with it.
 
-    Axes are logarithmic, but for sizes that begin at zero.
+    Axes are logarithmic and at least a factor of four high, so that what hardly grows is flat; where sizes begin at zero,
+    they are linear and begin at zero.
 
     # Arguments
         file: Where to write.
@@ -39,10 +44,14 @@ def growth_curves(
             if sizes[0] > 0:
                 axes.set_xscale("log")
                 axes.set_yscale("log")
+                least, most = min(values), max(values)
+                room = max(1.1, 2 * math.sqrt(least / most))
+                axes.set_ylim(least / room, most * room)
             else:
                 axes.set_ylim(0, 1.1 * max(values))
             axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
-            axes.set_yticks(values, [f"{value:,.0f}" for value in values])
+            shown = _apart(values, axes.transData.transform)
+            axes.set_yticks(shown, [f"{value:,.0f}" for value in shown])
             axes.minorticks_off()
             axes.set_title(slope, fontsize=9, color=INK, loc="left")
             axes.grid(color="#e6e6e6", linewidth=0.7)
@@ -54,3 +63,12 @@ def growth_curves(
             if row == len(quantities) - 1:
                 axes.set_xlabel(title)
     return save(figure, file, overwrite, dpi=130)
+
+
+def _apart(values: Sequence[float], to_pixels: Callable[[tuple[float, float]], Sequence[float]]) -> list[float]:
+    """The values that can be written beside an axis without covering each other, the largest one first."""
+    shown: list[float] = []
+    for value in sorted(values, reverse=True):
+        if not shown or to_pixels((1.0, shown[-1]))[1] - to_pixels((1.0, value))[1] > _LINE:
+            shown.append(value)
+    return shown

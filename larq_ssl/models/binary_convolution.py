@@ -161,7 +161,7 @@ class Convolution:
         return by_maps, by_kernel
 
     def _is_better_by_products(self, maps: tf.TensorShape, kernel: tf.TensorShape, upstream: tf.TensorShape) -> bool:
-        """Whether matrix products are quicker than oneDNN's gradient: two to eight times, for small maps."""
+        """Whether matrix products are quicker than oneDNN's gradient, slow for small maps and large kernels."""
         if self.data_format != "NHWC" or self.dilations != (1, 1) or self.strides[0] != self.strides[1]:
             return False
         known = maps.is_fully_defined() and upstream.is_fully_defined()

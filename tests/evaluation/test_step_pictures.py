@@ -29,17 +29,22 @@ def test_steps_that_cannot_be_drawn_are_refused(tmp_path):
 
 def test_growth_has_a_column_per_axis_and_a_row_per_quantity(tmp_path):
     panels = {
-        "batch": ([1, 2, 4], {"ms": ([5, 9, 20], "time ~ size^1.00"), "MiB": ([7, 7, 8], "memory ~ size^0.10")}),
+        "batch": ([1, 2, 4], {"ms": ([5, 9, 20], "time ~ size^1.00"), "MiB": ([7.9, 7.9, 8], "memory ~ size^0.01")}),
         "views": ([0, 2], {"ms": ([5, 9], "time +40 % each"), "MiB": ([7, 7], "memory +0 % each")}),
     }
     figure = growth_curves(tmp_path / "growth.png", panels)
     assert [axes.get_title(loc="left") for axes in figure.axes] == [
-        *("time ~ size^1.00", "time +40 % each", "memory ~ size^0.10", "memory +0 % each"),
+        *("time ~ size^1.00", "time +40 % each", "memory ~ size^0.01", "memory +0 % each"),
     ]
     assert [axes.get_xscale() for axes in figure.axes] == ["log", "linear"] * 2
     assert [axes.get_xlabel() for axes in figure.axes] == ["", "", "batch", "views"]
     assert [axes.get_ylabel() for axes in figure.axes] == ["ms", "", "MiB", ""]
     np.testing.assert_allclose(figure.axes[0].lines[0].get_xydata(), [(1, 5), (2, 9), (4, 20)])
+    # What hardly grows is flat, and numbers that would cover each other are not written twice.
+    low, high = figure.axes[2].get_ylim()
+    assert high / low == pytest.approx(4)
+    assert [label.get_text() for label in figure.axes[2].get_yticklabels()] == ["8"]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["20", "9", "5"]
     with pytest.raises(ValueError, match="`panels` must not be empty"):
         growth_curves(tmp_path / "no.png", {})
     with pytest.raises(ValueError, match="must have the same quantities, in the same order"):
