@@ -18,8 +18,8 @@ def growth_curves(
 ) -> Figure:
     """Draw a column per thing that grows, a row per quantity that grows with it.
 
-    Axes are logarithmic and at least a factor of four high, so that what hardly grows is flat; where sizes begin at zero,
-    they are linear and begin at zero.
+    Axes are logarithmic and at least a factor of four high, so that what hardly grows is flat; where sizes begin at
+    zero, they are linear and begin at zero.
 
     # Arguments
         file: Where to write.
