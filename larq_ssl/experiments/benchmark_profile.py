@@ -17,7 +17,7 @@ from tensorflow.tsl.profiler.protobuf import xplane_pb2
 from larq_ssl.experiments.benchmark_steps import Step, Trainer
 from larq_ssl.experiments.benchmark_workers import resident_memory
 from larq_ssl.methods.base import SelfSupervisedModel
-from larq_ssl.models.binary_convolution import KERNEL_GRADIENT
+from larq_ssl.models.convolution_gradients import KERNEL_GRADIENT
 
 TAUGHT_BY = "frozen networks"
 CLASSES = {

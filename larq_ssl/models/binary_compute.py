@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from larq_ssl.models.binary_convolution import BinaryKernel, Convolution, binary_convolution
+from larq_ssl.models.binary_convolution import BinaryKernel, binary_convolution
+from larq_ssl.models.convolution_gradients import Convolution
 
 BINARY_COMPUTES = ("auto", "float32", "bfloat16")
 

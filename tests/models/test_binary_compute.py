@@ -11,9 +11,10 @@ import pytest
 import tensorflow as tf
 
 from larq_ssl import models
-from larq_ssl.models import binary_compute, binary_convolution
+from larq_ssl.models import binary_compute, convolution_gradients
 from larq_ssl.models.binary_compute import Choice, choose
-from larq_ssl.models.binary_convolution import Bfloat16BinaryConv2D, BinaryKernel, Convolution, same_weights
+from larq_ssl.models.binary_convolution import Bfloat16BinaryConv2D, BinaryKernel, same_weights
+from larq_ssl.models.convolution_gradients import Convolution
 from larq_ssl.models.transfer import assign_weights, named_weights
 from larq_ssl.quantizers import MagnitudeSign
 from tests.experiments.commands import add_short_networks
@@ -124,7 +125,7 @@ def test_gradients_are_those_of_float32_but_for_rounding(arguments):
 )
 def test_products_of_matrices_are_the_gradient_by_the_kernel(kernel_size, stride, padding, side, monkeypatch):
     """Of small whole numbers, whose sums bfloat16 holds exactly; float64 is not oneDNN's."""
-    monkeypatch.setattr(binary_convolution, "_FEW", 100)
+    monkeypatch.setattr(convolution_gradients, "_FEW", 100)
     convolve, draw = Convolution((stride, stride), padding), np.random.default_rng(0)
     signs, kernel = (tf.constant(draw.choice([-1.0, 1.0], shape)) for shape in ((2, *side, 4), (*kernel_size, 4, 3)))
     with tf.GradientTape() as tape:
@@ -159,7 +160,7 @@ def test_what_sees_padding_alone_is_not_multiplied():
         graph = run.get_concrete_function(tf.ones([8, side, side, 4], tf.bfloat16)).graph
         scopes = [operation.name for operation in graph.get_operations() if operation.type == "MatMul"]
         assert len(scopes) == products
-        assert {scope.split("/")[0] for scope in scopes} == {binary_convolution.KERNEL_GRADIENT}
+        assert {scope.split("/")[0] for scope in scopes} == {convolution_gradients.KERNEL_GRADIENT}
 
 
 def counted_kernels(monkeypatch):
