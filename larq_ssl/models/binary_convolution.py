@@ -102,7 +102,8 @@ _sharing = threading.local()  # replicas are threads, and each has kernels of it
 def same_weights() -> Iterator[None]:
     """Inside no weight changes: a kernel is quantised once, however often its layer is called.
 
-    For calls that one gradient tape records, the loss of two views say.
+    For calls that one gradient tape records, the loss of two views say. Of the calls of a layer the first must be
+    recorded, and two of them must not lie in one branch of `tf.cond` or one body of a loop: they would get no gradient.
     """
     outer = getattr(_sharing, "kernels", None)
     _sharing.kernels = {}
