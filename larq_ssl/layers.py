@@ -118,7 +118,7 @@ class WindowCentres(tf.keras.layers.Layer):
         """The maps at half the size."""
         _, height, width, channels = inputs.shape
         if height and width and not height % 2 and not width % 2:
-            # The same numbers, at a tenth of the time: neighbours become channels, and a slice copies whole rows.
+            # The same numbers, sooner: neighbours become channels, and a slice copies whole rows.
             pairs = tf.reshape(inputs, [-1, 2, width // 2, 2 * channels])[:, 1, :, channels:]
             return tf.reshape(pairs, [-1, height // 2, width // 2, channels])
         dynamic = tf.shape(inputs)

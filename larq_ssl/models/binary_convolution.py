@@ -28,11 +28,12 @@ _register = tf.keras.utils.register_keras_serializable(package="larq_ssl")
 class Bfloat16BinaryConv2D(larq.layers.QuantConv2D):
     """`QuantConv2D` of binary inputs and kernels that computes in bfloat16, see above.
 
-    Weights, quantizers, costs and names are those of `QuantConv2D`; the kernel quantizer must give one magnitude per
-    filter, as all do that are of one bit.
+    Weights, quantizers, costs and names are those of `QuantConv2D`; the kernel quantizer must give values of one
+    magnitude per filter.
 
     # Raises
-        ValueError: If inputs or kernels are not binary: rounding them would be another network.
+        ValueError: If inputs or kernels are not binary, since rounding them would be another network, or if channels
+            are in groups.
     """
 
     input_quantizer: Callable | None
@@ -44,6 +45,9 @@ class Bfloat16BinaryConv2D(larq.layers.QuantConv2D):
         for what, quantizer in (("input", self.input_quantizer), ("kernel", self.kernel_quantizer)):
             if not is_binary(quantizer):
                 raise ValueError(f"`{what}_quantizer` must be binary to compute in bfloat16, not {quantizer!r}.")
+        if self.groups != 1:
+            # Keras hands over their kernels quantised.
+            raise ValueError(f"`groups` must be 1 to compute in bfloat16, not {self.groups}.")
 
     def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         """The convolution, in the dtype of the kernel."""
@@ -59,8 +63,9 @@ class Bfloat16BinaryConv2D(larq.layers.QuantConv2D):
 
 
 def is_binary(quantizer: Callable | None) -> bool:
-    """Whether what a quantizer gives has one bit."""
-    return getattr(quantizer, "precision", None) == 1 and not isinstance(quantizer, larq.quantizers.NoOp)
+    """Whether what a quantizer gives has one bit and one magnitude; 0 and 1 have two."""
+    others = (larq.quantizers.NoOp, larq.quantizers.SteHeaviside)
+    return getattr(quantizer, "precision", None) == 1 and not isinstance(quantizer, others)
 
 
 class BinaryKernel(NamedTuple):
@@ -83,7 +88,8 @@ class BinaryKernel(NamedTuple):
         """A kernel of Larq, or one that is binary already.
 
         # Arguments
-            quantizer: Of the variable that the kernel is.
+            kernel: A `QuantizedVariable` of the quantizer, not yet quantised, or, without one, a tensor that is.
+            quantizer: Of the variable.
         """
         if isinstance(quantizer, MagnitudeSign):
             with larq.context.quantized_scope(False):

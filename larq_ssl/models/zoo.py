@@ -167,7 +167,7 @@ def _maps(x: tf.Tensor, binarization: str, layers: LayerStore, network: str) -> 
 
 
 def _in_bfloat16(arguments: dict[str, Any]) -> type[larq.layers.QuantConv2D]:
-    """A binary layer's class for bfloat16; where a network quantises to more than one bit, the layer is as it was."""
+    """A binary layer's class for bfloat16; where a network quantises to anything but ±1, the layer is as it was."""
     quantizers = (larq.quantizers.get(arguments[f"{what}_quantizer"]) for what in ("input", "kernel"))
     return Bfloat16BinaryConv2D if all(map(is_binary, quantizers)) else larq.layers.QuantConv2D
 

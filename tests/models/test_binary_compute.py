@@ -239,9 +239,17 @@ def test_a_filter_of_zeros_gives_zeros():
     assert not np.any(small(maps(3)))
 
 
-@pytest.mark.parametrize("changes", [{"input_quantizer": None}, {"kernel_quantizer": None}])
-def test_what_is_not_binary_is_refused(changes):
-    with pytest.raises(ValueError, match="_quantizer` must be binary to compute in bfloat16, not None"):
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"input_quantizer": None}, "`input_quantizer` must be binary to compute in bfloat16, not None"),
+        ({"kernel_quantizer": None}, "`kernel_quantizer` must be binary to compute in bfloat16, not None"),
+        ({"kernel_quantizer": "ste_heaviside"}, "`kernel_quantizer` must be binary to compute in bfloat16, not <"),
+        ({"groups": 2}, "`groups` must be 1 to compute in bfloat16, not 2"),
+    ],
+)
+def test_what_would_be_another_network_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
         Bfloat16BinaryConv2D(
             4, 3, **{"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign", "pad_values": 0.0, **changes}
         )
