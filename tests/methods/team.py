@@ -27,11 +27,12 @@ class Case:
     make: Callable[..., SelfSupervisedModel]
     batch: Callable[[int], Mapping[str, tf.Tensor]]
     arguments: Mapping[str, object]
-    binary: bool = False
+    binary: str = ""
+    """What binary networks compute in, if it has any."""
 
     def method(self) -> SelfSupervisedModel:
         given = {"synchronized": True, "optimizer": SGD(0.02), **self.arguments}
-        with tiny.binary() if self.binary else contextlib.nullcontext():
+        with tiny.binary(self.binary) if self.binary else contextlib.nullcontext():
             return self.make(**given)
 
     def batches(self, steps: range) -> list[dict[str, tf.Tensor]]:
@@ -85,10 +86,17 @@ CASES = {
 }
 # Of each method the first one, whose statistics are of the whole batch.
 _FIRST = {case.make: name for name, case in reversed(CASES.items())}
-BINARY = {f"{name}, binary": dataclasses.replace(CASES[name], binary=True) for name in _FIRST.values()}
+BINARY = {
+    f"{name}, binary in {compute}": dataclasses.replace(CASES[name], binary=compute)
+    for name in _FIRST.values()
+    for compute in tiny.NEAR
+}
 """The same with binary networks, compared after one step: from then on rounding may flip a sign."""
 
-QUICK = (*(name for name in CASES if not name.endswith(" in parts")), "byol in parts", "bssl, binary")
+QUICK = (
+    *(name for name in CASES if not name.endswith(" in parts")),
+    *("byol in parts", "bssl, binary in float32", "bssl, binary in bfloat16"),
+)
 """Those that are trained together by the quick tests: each method, parts of a batch, and a binary network."""
 GATHERED = (tf.uint8, tf.bool, tf.bfloat16, tf.float16, tf.float32, tf.int32, tf.int64)
 

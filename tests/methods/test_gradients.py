@@ -3,7 +3,7 @@
 What is real: of each variable the largest gradient of the first three steps counts; the scale of a block (layers that
 share their name up to the last slash; a head) is the median of its variables. A real gradient is above 1e-3 of its
 block's scale, which is above 1e-3 of the median of all. Measured: real ones are above 5e-2, what rounding leaves of a
-gradient that is zero by the formula is below 2e-5.
+gradient that is zero by the formula is below 2e-5. Networks that are fully binary compute in float32 and in bfloat16.
 """
 
 import collections
@@ -37,8 +37,15 @@ def teacher():
     return models.build("resnet_18", binarization="none", stem="cifar", width=0.125)
 
 
+FULL = ("full", "full in bfloat16")
+
+
 def _student(name, binarization):
-    return models.build(name, binarization=binarization, stem="cifar", width=0.25)
+    """Of a binarization, and, behind `in`, what its fully binary convolutions are computed in."""
+    binarization, _, compute = binarization.partition(" in ")
+    return models.build(
+        name, binarization=binarization, stem="cifar", width=0.25, binary_compute=compute or "float32"
+    )
 
 
 def _bssl(teacher, name, binarization, preset):
@@ -113,7 +120,7 @@ def _block(name):
     return name.rsplit("/", 2)[0]
 
 
-@pytest.mark.parametrize("binarization", ["activations", "full"])
+@pytest.mark.parametrize("binarization", ["activations", *FULL])
 @pytest.mark.parametrize(
     ("name", "preset"),
     [
@@ -134,12 +141,9 @@ def test_bssl_moves_every_variable(teacher, name, preset, binarization):
     [
         ("resnet_18", "none"),
         ("reactnet_18", "activations"),
-        ("reactnet_18", "full"),
         ("reactnet_a", "none"),
         ("reactnet_a", "activations"),
-        ("reactnet_a", "full"),
-        ("birealnet_18", "full"),
-        ("xnor_18", "full"),
+        *[(name, full) for name in ("reactnet_18", "reactnet_a", "birealnet_18", "xnor_18") for full in FULL],
     ],
 )
 def test_moco_moves_every_variable(name, binarization):
@@ -148,8 +152,9 @@ def test_moco_moves_every_variable(name, binarization):
     assert method.variables_without_gradient() == []
 
 
-def test_infomin_moves_every_variable():
-    method = _infomin("reactnet_18", "full")
+@pytest.mark.parametrize("binarization", FULL)
+def test_infomin_moves_every_variable(binarization):
+    method = _infomin("reactnet_18", binarization)
     assert _without_real_gradient(method, 16, lambda seed: tiny.jigsaw_batch(seed, side=16, patch=8)) == []
     assert method.variables_without_gradient() == []
 
@@ -166,9 +171,10 @@ def test_simclr_wakes_every_branch_of_its_resnet(memory):
     assert method.variables_without_gradient() == []
 
 
-def test_supervised_and_distill_move_every_variable(teacher):
+@pytest.mark.parametrize("binarization", FULL)
+def test_supervised_and_distill_move_every_variable(teacher, binarization):
     """From a layer of the head, and taught by a network with selective kernels, whose variables are frozen."""
-    student = _student("reactnet_18", "full")
+    student = _student("reactnet_18", binarization)
     head = mlp_head("student_head", student.feature_dim, [16], 8, norm="batch", kernel_initializer="pytorch")
     classifier = mlp_head("classifier", 8, [], 5, norm="none", kernel_initializer="pytorch")
     method = Supervised(student, classifier, head)
@@ -178,10 +184,8 @@ def test_supervised_and_distill_move_every_variable(teacher):
     selective = models.build("simclr_resnet_50_sk", binarization="none", stem="cifar", width=0.125)
     of_teacher = mlp_head("teacher_classifier", selective.feature_dim, [], 5, norm="none", kernel_initializer="pytorch")
     frozen = [weight.numpy() for weight in (*selective.weights, *of_teacher.weights)]
-    student, classifier = (
-        _student("reactnet_18", "full"),
-        mlp_head("classifier", student.feature_dim, [], 5, norm="none"),
-    )
+    student = _student("reactnet_18", binarization)
+    classifier = mlp_head("classifier", student.feature_dim, [], 5, norm="none")
     method = Distill(student, classifier, selective, of_teacher)
     assert _without_real_gradient(method, 16, _labelled) == []
     assert method.variables_without_gradient() == []
@@ -200,7 +204,7 @@ def test_simclr_wakes_selective_kernels():
 @pytest.mark.parametrize(
     ("name", "binarization", "scheme"),
     [
-        ("reactnet_18", "full", "contrastive_guided"),
+        *[("reactnet_18", full, "contrastive_guided") for full in FULL],
         pytest.param("reactnet_a", "activations", "guided", marks=pytest.mark.slow),
         pytest.param("reactnet_a", "full", "contrastive", marks=pytest.mark.slow),
     ],
@@ -216,7 +220,7 @@ def test_s2bnn_moves_every_variable(teacher, name, binarization, scheme):
     [
         (BYOL, "resnet_18", "none", "batch"),
         (BYOL, "reactnet_18", "activations", "layer"),
-        (MSBReg, "reactnet_18", "full", "weight"),
+        *[(MSBReg, "reactnet_18", full, "weight") for full in FULL],
         (MSBReg, "resnet_18", "none", "none"),
     ],
 )
@@ -226,8 +230,9 @@ def test_byol_and_msbreg_move_every_variable(kind, name, binarization, norm):
     assert method.variables_without_gradient() == []
 
 
-def test_a_head_that_begins_with_a_batch_norm_takes_away_the_last_shift_of_a_reactnet():
+@pytest.mark.parametrize("binarization", FULL)
+def test_a_head_that_begins_with_a_batch_norm_takes_away_the_last_shift_of_a_reactnet(binarization):
     """What is added to a feature of all images is subtracted again: its gradient is zero but for rounding."""
-    method = _bootstrap(BYOL, "reactnet_18", "full", "batch")
+    method = _bootstrap(BYOL, "reactnet_18", binarization, "batch")
     assert _without_real_gradient(method, SIZES["reactnet_18"]) == ["student/stage4/block4/act/bias_out"]
     assert method.variables_without_gradient() == []

@@ -107,8 +107,7 @@ def test_binary_networks_take_the_same_step_where_no_sign_is_near_its_flip(name,
     # What a BatchNorm behind it takes away, such as a bias, has a gradient of zero, and steps of rounding alone.
     rounding = 1e-6 * max(np.abs(step).max() for step in steps.values())
     for key, step in steps.items():
-        # A flipped sign would change some steps by a hundredth of themselves and more.
-        near = max(1e-3 * np.abs(step).max(), rounding)
+        near = max(tiny.NEAR[case.binary] * np.abs(step).max(), rounding)
         np.testing.assert_allclose(after[key] - before[key], step, rtol=0, atol=near, err_msg=key)
     for key in terms.keys() - PER_REPLICA:
         assert _metrics(theirs, 0)[key] == pytest.approx([terms[key]], rel=1e-3, abs=1e-5), key

@@ -2,11 +2,13 @@
 
 import re
 
+import larq
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from larq_ssl import models
+from larq_ssl.models.binary_convolution import Bfloat16BinaryConv2D
 from larq_ssl.models.transfer import assign_weights, named_weights, rotate_kernels
 from tests import golden
 
@@ -43,8 +45,15 @@ def _block_outputs(encoder):
     return list(last.values())
 
 
-@pytest.mark.parametrize("net", NETWORKS)
-def test_network(n3, net):
+CASES = [
+    *[(net, "float32") for net in NETWORKS],
+    # To the same digits: nearly all sums of random signs are within 256, and those are exact.
+    *[(net, "bfloat16") for net, (_, binarization, *_) in NETWORKS.items() if binarization == "full"],
+]
+
+
+@pytest.mark.parametrize(("net", "compute"), CASES, ids=["-".join(case) for case in CASES])
+def test_network(n3, net, compute):
     name, binarization, channels, eval_tolerance, train_tolerance = NETWORKS[net]
     weights = golden.network_weights(net)
     expected = {key[len(net) + 1 :]: array for key, array in n3.items() if key.startswith(f"{net}/")}
@@ -55,7 +64,10 @@ def test_network(n3, net):
         preprocessing="none",
         classes=weights["fc/bias"].shape[0] if "fc/bias" in weights else None,
         rotate_input=True,
+        binary_compute=compute,
     )
+    kind = Bfloat16BinaryConv2D if compute == "bfloat16" else larq.layers.QuantConv2D
+    assert {type(layer) for layer in encoder.binary_layers} == ({kind} if binarization != "none" else set())
     report = assign_weights(encoder, rotate_kernels(weights))
     assert report.tensors == len(weights)
 
