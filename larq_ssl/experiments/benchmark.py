@@ -143,7 +143,7 @@ def image_folders(beside: pathlib.Path) -> dict[int, pathlib.Path]:
             )
         if not flag.value:
             height, width, count = _MADE_UP[size]
-            most = 4 * (_BATCH.value or 8)  # of what grows
+            most = 8 * (_BATCH.value or 8)  # twice the largest batch that grows: a queue is shorter than its data
             classes = 2 if _METHOD.value == "supervised" else None
             benchmark_pipeline.make_images(folders[size], height, width, max(count, most), classes=classes)
     return folders

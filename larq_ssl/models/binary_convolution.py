@@ -40,8 +40,9 @@ class Bfloat16BinaryConv2D(larq.layers.QuantConv2D):
 
     def __init__(self, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]
         super().__init__(*args, **kwargs)
-        if type(self.input_quantizer) is larq.quantizers.ApproxSign:
-            self.input_quantizer = QuickApproxSign()
+        larqs = self.input_quantizer
+        if type(larqs) is larq.quantizers.ApproxSign:
+            self.input_quantizer = QuickApproxSign(metrics=larqs._custom_metrics, name=larqs.name)
         for what, quantizer in (("input", self.input_quantizer), ("kernel", self.kernel_quantizer)):
             if not is_binary(quantizer):
                 raise ValueError(f"`{what}_quantizer` must be binary to compute in bfloat16, not {quantizer!r}.")

@@ -1,9 +1,12 @@
 """What binary convolutions are computed in is found out once: a run that goes on computes as it began."""
 
+import signal
+
 import pytest
 
 from larq_ssl.experiments.common import TIME_EXIT
 from larq_ssl.experiments.run_folder import RunFolder
+from tests.experiments import saved
 from tests.experiments.commands import ROOT, SHORT
 
 WORDS = (
@@ -58,6 +61,13 @@ def test_a_run_goes_on_as_it_began(commands, given, compute, ratio):
     assert f"{told}.\n" in ended.out
     assert "going on after step" in ended.out
     assert run.results()["encoders"]["student"] == given[compute]
+
+
+@pytest.mark.parametrize("stop", [(signal.SIGTERM, 1), (signal.SIGKILL, 5)])
+def test_a_run_in_bfloat16_that_is_stopped_ends_as_one_that_was_not(commands, given, stop):
+    """Networks, their followers, queue and optimizer, to the bit."""
+    command = (*WORDS, "--binary_compute=bfloat16", "--checkpoint_every=2")
+    saved.assert_goes_on(commands, command, stop, RunFolder(commands.folder / "bfloat16"), 6)
 
 
 def test_float_networks_are_not_tried(commands):

@@ -197,7 +197,7 @@ def test_growth_is_measured_along_each_axis_alone(images, tmp_path):
     rates = {"batch": [8.0, 8.0], "queue, keys": [4.0, 2.0]}
     measured = {
         title: [
-            Measurement(str(size), [rate], 1, 9, None, own_memory=size)
+            Measurement(str(size), [99.0 * rate, rate, 0.5 * rate], 1, 9, None, own_memory=size)
             for size, rate in zip((4, 8), found, strict=True)
         ]
         for title, found in rates.items()
@@ -307,3 +307,21 @@ def test_growth_is_measured_and_drawn(commands, tmp_path):
         assert np.all(np.array(curve["seconds"]) > 0)
         assert np.all(np.array(curve["memory"]) > 2**20)
     assert (tmp_path / "growth.png").stat().st_size > 10_000
+
+
+def test_queues_of_all_batches_that_grow_are_shorter_than_the_images(commands):
+    code = """
+from absl import flags
+from larq_ssl.experiments import benchmark, benchmark_growth, benchmark_pipeline
+import pathlib
+flags.FLAGS(["benchmark", "--what=growth", "--method=moco", "--batch_size=12"])
+made = []
+benchmark_pipeline.make_images = lambda folder, height, width, count, classes: made.append(count)
+(folder,) = benchmark.image_folders(pathlib.Path("beside")).values()
+largest = max(benchmark_growth.axes("moco", 224, 12, 1.0)[0].values)
+print(made, largest)
+"""
+    done = commands.python(code)
+    assert done.code == 0, done.err
+    made, largest = done.out.split()
+    assert int(made.strip("[]")) > int(largest) == 48

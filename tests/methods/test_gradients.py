@@ -43,9 +43,7 @@ FULL = ("full", "full in bfloat16")
 def _student(name, binarization):
     """Of a binarization, and, behind `in`, what its fully binary convolutions are computed in."""
     binarization, _, compute = binarization.partition(" in ")
-    return models.build(
-        name, binarization=binarization, stem="cifar", width=0.25, binary_compute=compute or "float32"
-    )
+    return models.build(name, binarization=binarization, stem="cifar", width=0.25, binary_compute=compute or "float32")
 
 
 def _bssl(teacher, name, binarization, preset):

@@ -80,8 +80,8 @@ BINARISED = ("block1/sign1", "block1/sign2")
 
 NEAR = {"float32": 1e-3, "bfloat16": 2e-2}
 """How far the steps of two replicas may be from those of one, as a part of the largest step of their variable, by what
-`binary_encoder` computes in. In float32 a flipped sign would change some by a hundredth of themselves and more; bfloat16
-rounds the gradients of each replica by up to 2^-8 of their size, before they are added up."""
+`binary_encoder` computes in. In float32 a flipped sign would change some by a hundredth of themselves and more; in
+bfloat16 the gradients of each replica are rounded by up to 2^-8 of their size before they are added up."""
 
 
 @contextlib.contextmanager

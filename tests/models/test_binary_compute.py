@@ -1,5 +1,6 @@
 """Binary convolutions in bfloat16: exact forward, within the stated error backward, the same network in all else."""
 
+import concurrent.futures
 import contextlib
 import functools
 import io
@@ -16,7 +17,7 @@ from larq_ssl.models.binary_compute import Choice, choose
 from larq_ssl.models.binary_convolution import Bfloat16BinaryConv2D, BinaryKernel, same_weights
 from larq_ssl.models.convolution_gradients import Convolution
 from larq_ssl.models.transfer import assign_weights, named_weights
-from larq_ssl.quantizers import MagnitudeSign
+from larq_ssl.quantizers import MagnitudeSign, QuickApproxSign
 from tests.experiments.commands import add_short_networks
 
 add_short_networks()
@@ -215,6 +216,52 @@ def test_a_kernel_is_kept_no_longer_than_it_stands_still(monkeypatch):
     for place in (1, 2):
         np.testing.assert_array_equal(seen[place], seen[0])
         np.testing.assert_array_equal(seen[place + 3], -seen[0])
+
+
+def test_a_scope_within_another_ends_alone(monkeypatch):
+    layer, made = pair(3)[1], counted_kernels(monkeypatch)
+    with same_weights():
+        layer(maps(3))
+        with same_weights():
+            layer(maps(3))
+        layer(maps(3))
+        assert len(made) == 2
+    layer(maps(3))
+    assert len(made) == 3
+
+
+def test_replicas_which_are_threads_make_their_own(monkeypatch):
+    """Each has other variables than this thread, which stand still at other times."""
+    layer, made = pair(3)[1], counted_kernels(monkeypatch)
+
+    def replica():
+        for _ in range(2):
+            layer(maps(3))
+        with same_weights():
+            for _ in range(2):
+                layer(maps(3))
+
+    with same_weights(), concurrent.futures.ThreadPoolExecutor(1) as threads:
+        layer(maps(3))
+        threads.submit(replica).result()
+        assert len(made) == 1 + 2 + 1
+        layer(maps(3))
+        assert len(made) == 4
+
+
+def test_the_quick_gradient_takes_the_place_of_larqs():
+    assert type(pair(3)[1].input_quantizer) is QuickApproxSign
+    assert type(pair(3, input_quantizer="ste_sign")[1].input_quantizer) is larq.quantizers.SteSign
+
+
+def test_what_counts_flipped_signs_goes_on_counting():
+    for index in range(2):
+        counting = larq.quantizers.ApproxSign(metrics=["flip_ratio"], name="counting")
+        layer = pair(3, input_quantizer=counting)[index]
+        for side in (1.0, -1.0, -1.0):
+            layer(side * tf.ones([4, 6, 6, 3]))
+        (ratio,) = layer.metrics
+        assert (ratio.name, float(ratio.result())) == ("flip_ratio/counting", 0.5)
 
 
 def test_a_branch_of_a_graph_makes_its_own(monkeypatch):

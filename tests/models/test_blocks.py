@@ -81,9 +81,7 @@ def test_block(b2, name, family, stage, mode):
 
 
 @pytest.mark.parametrize("mode", ["train", "eval"])
-@pytest.mark.parametrize(
-    ("name", "family"), [case[:2] for case in CASES if case[2] == "stage2"], ids=lambda word: word
-)
+@pytest.mark.parametrize(("name", "family"), [case[:2] for case in CASES if case[2] == "stage2"], ids=lambda word: word)
 def test_block_in_bfloat16(b2, name, family, mode):
     _assert_golden(b2, name, family, "stage2", mode, "bfloat16")
 
