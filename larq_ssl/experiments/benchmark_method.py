@@ -39,7 +39,8 @@ def profiled(asked: Asked) -> Found:
     tell(2, 2)
     chosen = ", ".join(f"--{flag}={value}" for flag, value in profiles[1].computes.items())
     return Found(
-        f"\n### Where a step spends its time and memory\n\n{DEFAULT} is {chosen} here.\n\n{tables(profiles)}",
+        "\n### Where a step spends its time and memory\n\n"
+        f"In one more process of each, in which {DEFAULT} is {chosen}.\n\n{tables(profiles)}",
         {"profiles": [dataclasses.asdict(found) for found in profiles]},
         lambda file: pictures.step_times(file, _parts(profiles), f"{asked.title}: ms of operations per step"),
     )

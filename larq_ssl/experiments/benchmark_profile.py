@@ -165,12 +165,15 @@ def kept_for_backward(
     train_step = tf.autograph.experimental.do_not_convert(method.train_step)
     graph = tf.function(train_step).get_concrete_function(dict(batch)).graph
     found: dict[int, tuple[str, int]] = {}
-    for operation in graph.get_operations():
-        if _BACKWARD not in operation.name:
+    backward: set[str] = set()
+    for operation in graph.get_operations():  # each after its inputs
+        # Gradients are added up outside of their scope.
+        if _BACKWARD not in operation.name and not any(one.op.name in backward for one in operation.inputs):
             continue
+        backward.add(operation.name)
         for tensor in operation.inputs:
             source = _source(tensor)
-            if _BACKWARD in source.op.name or source.op.type in ("Const", "Placeholder", "ReadVariableOp"):
+            if source.op.name in backward or source.op.type in ("Const", "Placeholder", "ReadVariableOp"):
                 continue
             if source.shape.is_fully_defined() and source.dtype.size:
                 kind = class_of(f"{source.op.name}:{source.op.type}", frozen)

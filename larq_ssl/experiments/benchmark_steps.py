@@ -122,13 +122,17 @@ def flags_of(variant: str, method: str) -> tuple[str, ...]:
 
 def prepare(method: str, arguments: Sequence[str], folder: str) -> Turn:
     """Turns of `fit` with the pipeline and the callbacks of a run."""
-    trainer = Trainer(method, arguments, folder)
+    return _Fitting(Trainer(method, arguments, folder))
 
-    def turn(steps: int) -> tuple[int, float]:
-        times = trainer.fit(steps)
-        return steps * trainer.batch_size, times.seconds
 
-    return turn
+class _Fitting:
+    """Turns of `fit`."""
+
+    def __init__(self, trainer: "Trainer"):
+        self._trainer, self.computes = trainer, trainer.computes
+
+    def __call__(self, steps: int) -> tuple[int, float]:
+        return steps * self._trainer.batch_size, self._trainer.fit(steps).seconds
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,12 +35,16 @@ def _cells(result: Measurement, reference: Measurement, compares_time: bool) -> 
         cells.append(("own MiB", f"{(result.own_memory or 0) / 2**20:,.0f}"))
         cells.append(("busy", f"{statistics.median(result.busy):.2f}"))
         cells.append(("file MB", "" if result.file_bytes is None else f"{result.file_bytes / 1e6:,.2f}"))
+    if result.computes:
+        cells.append(
+            ("computes in", ", ".join(f"{flag.split('_')[0]}: {kind}" for flag, kind in result.computes.items()))
+        )
     return cells
 
 
 def _speeds(result: Measurement) -> list[tuple[str, str]]:
     rate, rate_range = _spread(result.rates, 1)
-    return [("images/s", rate), ("lowest to highest", rate_range)]
+    return [("steps a turn", str(result.steps)), ("images/s", rate), ("lowest to highest", rate_range)]
 
 
 def _times(result: Measurement) -> list[tuple[str, str]]:

@@ -23,7 +23,10 @@ from typing import Any
 import tensorflow as tf
 
 Turn = Callable[[int], tuple[int, float | list[float]]]
-"""Does that many steps, and returns the number of images and the seconds that they took, or those of each image."""
+"""Does that many steps, and returns the number of images and the seconds that they took, or those of each image.
+
+One that has chosen what to compute in says so by its attribute `computes`.
+"""
 
 
 def repeated(step: Callable[[], tf.Tensor], images: int) -> Turn:
@@ -87,6 +90,7 @@ class Measurement:
         latencies: Seconds of each image of each turn, where images are timed one by one; else empty.
         busy: Processors that the process kept busy in each turn, on average.
         file_bytes: Of the variant.
+        computes: What the process chose to compute in, by the names of flags.
     """
 
     name: str
@@ -98,6 +102,7 @@ class Measurement:
     latencies: list[list[float]] = dataclasses.field(default_factory=list)
     busy: list[float] = dataclasses.field(default_factory=list)
     file_bytes: int | None = None
+    computes: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def speeds(self) -> list[float]:
@@ -122,9 +127,10 @@ def measure(
     total = repeats * len(variants)
     tell(0, total)
     with contextlib.ExitStack() as stack:
-        workers = [stack.enter_context(_worker(variant)) for variant in variants]
-        for worker in workers:
-            worker.receive()  # all prepare at the same time
+        workers, chosen = [], []
+        for variant in variants:
+            workers.append(stack.enter_context(_worker(variant)))
+            chosen.append(workers[-1].receive())  # one after the other: some choose what they find to be fast
         steps = [worker.steps_of(seconds) for worker in workers]
         turns: list[list[_Done]] = [[] for _ in workers]
         for turn in range(total):
@@ -132,11 +138,15 @@ def measure(
             turns[number].append(workers[number].turn(steps[number]))
             tell(turn + 1, total)
         memories = [worker.ask(None) for worker in workers]
-    return [_measurement(*of_variant) for of_variant in zip(variants, turns, steps, memories, strict=True)]
+    return [_measurement(*of_variant) for of_variant in zip(variants, turns, steps, memories, chosen, strict=True)]
 
 
 def _measurement(
-    variant: Variant, turns: Sequence["_Done"], steps: int, memories: tuple[int, int | None, int | None]
+    variant: Variant,
+    turns: Sequence["_Done"],
+    steps: int,
+    memories: tuple[int, int | None, int | None],
+    computes: Mapping[str, str],
 ) -> Measurement:
     peak, accelerator, before = memories
     return Measurement(
@@ -149,6 +159,7 @@ def _measurement(
         latencies=[turn.latencies for turn in turns if turn.latencies],
         busy=[turn.busy for turn in turns],
         file_bytes=variant.file_bytes,
+        computes=computes,
     )
 
 
@@ -220,7 +231,7 @@ def _work(variant: Variant, connection: Connection) -> None:
         except ValueError as error:
             connection.send(ValueError(str(error)))
             return
-        connection.send("ready")
+        connection.send(dict(getattr(turn, "computes", {})))
         while (steps := connection.recv()) is not None:
             connection.send(_do(turn, steps))
         connection.send((resident_memory("VmHWM"), _peak_accelerator_memory(), before))

@@ -178,10 +178,11 @@ def join() -> Workers:
             f"{FLAGS.accumulate}."
         )
     images = FLAGS.batch_size // replicas
-    if replicas > 1 and "batch_norm_groups" in FLAGS and images % FLAGS.batch_norm_groups:
+    # Schemes without keys have no groups.
+    groups = FLAGS["batch_norm_groups"].value if "batch_norm_groups" in FLAGS else None
+    if replicas > 1 and groups is not None and images % groups:
         raise ValueError(
-            f"--batch_norm_groups must divide {images}, the images of one of {replicas} replicas, got "
-            f"{FLAGS.batch_norm_groups}."
+            f"--batch_norm_groups must divide {images}, the images of one of {replicas} replicas, got {groups}."
         )
     workers = Workers(strategy, cluster)
     workers.meet()

@@ -207,8 +207,8 @@ print(benchmark.table({"group": [slow, fast]}, compares_time=False))
     assert done.code == 0, done.err
     first, *rest = done.out.splitlines()
     assert first == "[4.0, 2.0, 1.3333333333333333] [0.25, 0.5, 0.75]"
-    assert "| slow | 2.0 | 1.0 to 3.0 | 1.00 | 1.00 to 1.00 | 1,024 |" in rest
-    assert "| fast | 4.0 | 4.0 to 4.0 | 2.00 | 1.33 to 4.00 | 1 |" in rest
+    assert "| slow | 1 | 2.0 | 1.0 to 3.0 | 1.00 | 1.00 to 1.00 | 1,024 |" in rest
+    assert "| fast | 1 | 4.0 | 4.0 to 4.0 | 2.00 | 1.33 to 4.00 | 1 |" in rest
 
 
 def test_the_command_writes_table_and_numbers(commands, images, tmp_path):

@@ -1,5 +1,7 @@
 """What a teacher is computed in is tried without a trace, found out once, and right to a thousandth of the loss."""
 
+import json
+import signal
 import types
 
 import numpy as np
@@ -15,6 +17,7 @@ from larq_ssl.methods.bssl import BSSL
 from larq_ssl.methods.s2bnn import S2BNN
 from larq_ssl.models.folder import load_encoder, save_encoder, save_head
 from larq_ssl.optimizers import SGD
+from tests.experiments import saved
 from tests.experiments.commands import ROOT, SHORT
 
 STUDENT = {"name": "reactnet_short", "stem": "cifar", "width": 0.125}
@@ -185,6 +188,34 @@ def train(commands, teacher, name, *words, ratio=None):
     if ratio is None:
         return commands.run(*words)
     return commands.python(MEASURED.format(root=str(ROOT), ratio=ratio, words=words))
+
+
+@pytest.mark.parametrize("stop", [(signal.SIGTERM, 1), (signal.SIGKILL, 5)])
+def test_a_run_that_is_stopped_ends_as_one_that_was_not(commands, teacher, stop):
+    command = (*WORDS, f"--teacher={teacher.path}", "--teacher_compute=bfloat16", "--checkpoint_every=2")
+    whole = RunFolder(commands.folder / "of_teacher" / "whole")
+    if not whole.finished:
+        done = commands.run(*command, f"--workdir={whole.path}")
+        assert done.code == 0, done.err
+    saved.assert_goes_on(commands, command, stop, whole, 6)
+
+
+def test_two_workers_learn_from_the_teacher_of_one(commands, teacher):
+    """One step, of which flipped signs are a small part."""
+    command = [*WORDS, f"--teacher={teacher.path}", "--sync_batch_norm", "--optimizer=sgd", "--lr=0.01", "--epochs=1"]
+    command += ["--steps_per_epoch=1", "--teacher_compute=bfloat16"]
+    one, two = (RunFolder(commands.folder / "of_teacher" / name) for name in ("one", "two"))
+    done = commands.run(*command, f"--workdir={one.path}")
+    assert done.code == 0, done.err
+    chief, other = commands.together(*command, f"--workdir={two.path}")
+    assert (chief.code, other.code) == (0, 0), chief.out + other.out
+    expected, actual = saved.state(one, 1), saved.state(two, 1)
+    assert expected.keys() == actual.keys()
+    for name in expected:
+        if "student" in name and "moving_variance" not in name:
+            np.testing.assert_allclose(actual[name], expected[name], rtol=0, atol=2e-3, err_msg=name)
+    losses = [json.loads(run.metrics_file.read_text().splitlines()[-1])["loss"] for run in (one, two)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
 @pytest.mark.parametrize(("compute", "ratio"), [("float32", 0.5), ("bfloat16", 2.0)])

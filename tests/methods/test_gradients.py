@@ -13,16 +13,21 @@ import pytest
 import tensorflow as tf
 
 from larq_ssl import models
-from larq_ssl.heads import byol_head, mlp_head, simclr_head
+from larq_ssl.heads import byol_head, dino_head, mlp_head, prototypes, simclr_head
 from larq_ssl.methods.bssl import BSSL, PRESETS, default_heads
 from larq_ssl.methods.byol import BYOL
+from larq_ssl.methods.dino import DINO
 from larq_ssl.methods.distill import Distill
 from larq_ssl.methods.infomin import InfoMin
 from larq_ssl.methods.moco import MoCo
+from larq_ssl.methods.moco_star import MoCoStar
 from larq_ssl.methods.msbreg import MSBReg
+from larq_ssl.methods.multi_label import MultiLabel
 from larq_ssl.methods.s2bnn import S2BNN, SCHEMES
 from larq_ssl.methods.simclr import SimCLR
 from larq_ssl.methods.supervised import Supervised
+from larq_ssl.methods.swav import SwAV
+from larq_ssl.models.binary_convolution import Bfloat16BinaryConv2D
 from larq_ssl.optimizers import LARS, SGD
 from larq_ssl.roles import variable_roles
 from larq_ssl.schedules import Balance, SimCLRCosine
@@ -38,12 +43,19 @@ def teacher():
 
 
 FULL = ("full", "full in bfloat16")
+# Of a head that begins with BatchNorm, see the last test.
+TAKEN_AWAY = "student/stage4/block4/act/bias_out"
 
 
 def _student(name, binarization):
     """Of a binarization, and, behind `in`, what its fully binary convolutions are computed in."""
     binarization, _, compute = binarization.partition(" in ")
-    return models.build(name, binarization=binarization, stem="cifar", width=0.25, binary_compute=compute or "float32")
+    encoder = models.build(
+        name, binarization=binarization, stem="cifar", width=0.25, binary_compute=compute or "float32"
+    )
+    in_bfloat16 = [isinstance(layer, Bfloat16BinaryConv2D) for layer in encoder.binary_layers]
+    assert any(in_bfloat16) == all([*in_bfloat16, compute]) == bool(compute)
+    return encoder
 
 
 def _bssl(teacher, name, binarization, preset):
@@ -85,6 +97,21 @@ def _bootstrap(kind, name, binarization, norm):
     inputs = {"student_head": encoders[0].feature_dim, "predictor": 4, "momentum_head": encoders[0].feature_dim}
     heads = {head: byol_head(head, dim, 16, 4, norm) for head, dim in inputs.items()}
     return kind(student=encoders[0], momentum_encoder=encoders[1], **heads)
+
+
+def _multi_crop(kind, name, binarization):
+    encoders = [_student(name, binarization) for _ in range(2)]
+    dim = encoders[0].feature_dim
+
+    def head(name):
+        if kind is DINO:
+            return dino_head(name, dim, 7, hidden_dims=(16, 16), bottleneck_dim=8)
+        return mlp_head(name, dim, [dim], 8, norm="none", kernel_initializer="pytorch")
+
+    if kind is SwAV:
+        return SwAV(encoders[0], head("student_head"), prototypes("prototypes", 8, 7))
+    networks = encoders[0], head("student_head"), encoders[1], head("momentum_head")
+    return kind(*networks, **({"queue_size": 16} if kind is MoCoStar else {}))
 
 
 def _without_real_gradient(method, size, make=None, optimizer=None):
@@ -157,6 +184,40 @@ def test_infomin_moves_every_variable(binarization):
     assert method.variables_without_gradient() == []
 
 
+@pytest.mark.parametrize("binarization", FULL)
+@pytest.mark.parametrize("kind", [DINO, MoCoStar, SwAV])
+def test_multi_crop_methods_move_every_variable(kind, binarization):
+    method = _multi_crop(kind, "reactnet_18", binarization)
+
+    def make(seed):
+        return tiny.multi_crop_batch(seed, 4, views=(2, 2), sides=(16, 8))
+
+    assert _without_real_gradient(method, 16, make) == []
+    assert method.variables_without_gradient() == []
+
+
+@pytest.mark.parametrize("binarization", FULL)
+def test_simclr_moves_every_variable_of_a_binary_network(binarization):
+    student = _student("reactnet_18", binarization)
+    head = mlp_head("student_head", student.feature_dim, [16], 8, norm="none", kernel_initializer="pytorch")
+    method = SimCLR(student, head)
+    assert _without_real_gradient(method, 16) == []
+    assert method.variables_without_gradient() == []
+
+
+@pytest.mark.parametrize("binarization", FULL)
+def test_multi_label_moves_every_variable(binarization):
+    student = _student("reactnet_18", binarization)
+    method = MultiLabel(student, mlp_head("classifier", student.feature_dim, [], 5, norm="none"))
+
+    def make(seed):
+        targets = np.random.default_rng(seed).integers(0, 2, [4, 5])
+        return {**tiny.batch(seed, size=4, views=1, image=(16, 16, 3)), "targets": tf.constant(targets, tf.float32)}
+
+    assert _without_real_gradient(method, 16, make) == []
+    assert method.variables_without_gradient() == []
+
+
 @pytest.mark.parametrize("memory", [False, True])
 def test_simclr_wakes_every_branch_of_its_resnet(memory):
     """They start closed, and the published learning rate at zero: only the third step reaches into them."""
@@ -176,8 +237,7 @@ def test_supervised_and_distill_move_every_variable(teacher, binarization):
     head = mlp_head("student_head", student.feature_dim, [16], 8, norm="batch", kernel_initializer="pytorch")
     classifier = mlp_head("classifier", 8, [], 5, norm="none", kernel_initializer="pytorch")
     method = Supervised(student, classifier, head)
-    # The one that the BatchNorm of a head takes away, see below.
-    assert _without_real_gradient(method, 16, _labelled) == ["student/stage4/block4/act/bias_out"]
+    assert _without_real_gradient(method, 16, _labelled) == [TAKEN_AWAY]
     assert method.variables_without_gradient() == []
     selective = models.build("simclr_resnet_50_sk", binarization="none", stem="cifar", width=0.125)
     of_teacher = mlp_head("teacher_classifier", selective.feature_dim, [], 5, norm="none", kernel_initializer="pytorch")
@@ -217,7 +277,7 @@ def test_s2bnn_moves_every_variable(teacher, name, binarization, scheme):
     ("kind", "name", "binarization", "norm"),
     [
         (BYOL, "resnet_18", "none", "batch"),
-        (BYOL, "reactnet_18", "activations", "layer"),
+        *[(BYOL, "reactnet_18", binarization, "layer") for binarization in ("activations", *FULL)],
         *[(MSBReg, "reactnet_18", full, "weight") for full in FULL],
         (MSBReg, "resnet_18", "none", "none"),
     ],
@@ -232,5 +292,5 @@ def test_byol_and_msbreg_move_every_variable(kind, name, binarization, norm):
 def test_a_head_that_begins_with_a_batch_norm_takes_away_the_last_shift_of_a_reactnet(binarization):
     """What is added to a feature of all images is subtracted again: its gradient is zero but for rounding."""
     method = _bootstrap(BYOL, "reactnet_18", binarization, "batch")
-    assert _without_real_gradient(method, SIZES["reactnet_18"]) == ["student/stage4/block4/act/bias_out"]
+    assert _without_real_gradient(method, SIZES["reactnet_18"]) == [TAKEN_AWAY]
     assert method.variables_without_gradient() == []
