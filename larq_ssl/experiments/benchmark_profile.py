@@ -160,7 +160,8 @@ def kept_for_backward(
 ) -> dict[str, int]:
     """Bytes of the tensors that the forward pass makes and the backward pass reads, by the class of what made them.
 
-    Of the graph as it is traced; weights do not count, and what only shares memory is counted once.
+    Of the graph as it is traced; weights do not count, and what only shares memory is counted once. Forward is all that
+    no gradient goes into: TensorFlow does it as soon as its inputs are there, whoever wants it.
     """
     train_step = tf.autograph.experimental.do_not_convert(method.train_step)
     graph = tf.function(train_step).get_concrete_function(dict(batch)).graph
