@@ -177,14 +177,14 @@ def _run_training(experiment: str, prepare: Callable[[RunFolder], Job], stack: c
         crew.refuse_others("flags", training_flags.of_all_workers(flags_text))
         finished = run.finished and not FLAGS.fresh
         if finished and not training_flags.names_others(run.flags(), flags_text):
-            return _show_earlier(run)
+            return _show_earlier(run, crew)
         computed = arithmetic.settle(run, crew)
         with crew.chief_first():
             job = prepare(run)
         inputs = {"data": job.data.train.fingerprint, **job.inputs, **computed}
         if finished:
             run.refuse_other_inputs(inputs)
-            return _show_earlier(run)
+            return _show_earlier(run, crew)
         online_knn = watching.online_knn()
         with crew.strategy.scope():
             method = built(job)
@@ -213,14 +213,17 @@ def _run_training(experiment: str, prepare: Callable[[RunFolder], Job], stack: c
     try:
         with endings.told(several):
             saving = _saving(mine, job, method, crew, stop_at)
-            return _fit(mine, job, method, crew.batches(job.data, batches, done), saving, watchers)
+            code = _fit(mine, job, method, crew.batches(job.data, batches, done), saving, watchers)
+            crew.part()
+            return code
     except endings.ERRORS as error:
         of_own = checkpoints.steps() and not isinstance(error, endings.LostWorkerError)
         kept = f" The last checkpoint in {run.checkpoints} is kept." if of_own else ""
         return common.fail(f"{error}{kept}", endings.exit_code(error))
 
 
-def _show_earlier(run: RunFolder) -> int:
+def _show_earlier(run: RunFolder, crew: workers.Workers) -> int:
+    crew.part()
     common.say(f"{run.path}: finished earlier (--fresh begins anew). {run.results_file}:")
     common.say(json.dumps(run.results()["metrics"], indent=2))
     return 0

@@ -27,7 +27,7 @@ from larq_ssl.rendezvous import come_together
 FLAGS = flags.FLAGS
 
 _LEFT_BEHIND = shutil.ignore_patterns(".*", "checkpoints", "probes", "tensorboard")
-# Seconds until a worker does not come any more.
+# Seconds until a worker does not come any more, be it to begin or to end.
 _MEET_WITHIN = 600.0
 # What the chief has written may take so long until another machine sees it.
 _SEEN_WITHIN, _PAUSE = 60.0, 0.5
@@ -87,10 +87,21 @@ class Workers:
         digests = self.numbers(int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big"))
         others = [str(worker) for worker, digest in enumerate(digests) if digest != digests[0]]
         if others:
+            self.part()
             raise ValueError(
                 f"The {what} of worker {', '.join(others)} are not those of worker 0: all must be started with the "
                 "same command, software and images."
             )
+
+    def part(self) -> None:
+        """Waits until the others are about to end, too, or are gone.
+
+        What one has not received yet would be lost with the process that it comes from, and a training that ends in
+        good order would seem to have lost a worker.
+        """
+        if self._exchange is not None:
+            with contextlib.suppress(tf.errors.OpError):
+                self._exchange(0, _MEET_WITHIN)
 
     @contextlib.contextmanager
     def chief_first(self) -> Iterator[None]:
