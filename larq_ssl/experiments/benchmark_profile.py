@@ -161,7 +161,7 @@ def kept_for_backward(
     """Bytes of the tensors that the forward pass makes and the backward pass reads, by the class of what made them.
 
     Of the graph as it is traced; weights do not count, and what only shares memory is counted once. Forward is all that
-    no gradient goes into: TensorFlow does it as soon as its inputs are there, whoever wants it.
+    waits for no gradient: TensorFlow does it as soon as its inputs are there, whoever wants it.
     """
     train_step = tf.autograph.experimental.do_not_convert(method.train_step)
     graph = tf.function(train_step).get_concrete_function(dict(batch)).graph
@@ -169,7 +169,8 @@ def kept_for_backward(
     backward: set[str] = set()
     for operation in graph.get_operations():  # each after its inputs
         # Gradients are added up outside of their scope.
-        if _BACKWARD not in operation.name and not any(one.op.name in backward for one in operation.inputs):
+        awaited = [*operation.control_inputs, *(one.op for one in operation.inputs)]
+        if _BACKWARD not in operation.name and not any(one.name in backward for one in awaited):
             continue
         backward.add(operation.name)
         for tensor in operation.inputs:

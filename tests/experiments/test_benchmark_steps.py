@@ -149,6 +149,30 @@ def test_what_is_kept_is_what_the_way_back_reads():
     assert sum(kept.values()) == 4 * 4 * (3 + 5) + 4 + 1
 
 
+class Late(Linear):
+    """Its way back makes something of the product, once there is a gradient."""
+
+    def loss_terms(self, batch):
+        @tf.custom_gradient
+        def doubled(values):
+            def grad(upstream):
+                with tf.control_dependencies([upstream]):
+                    late = tf.exp(values)
+                return upstream * late
+
+            return 2.0 * values, grad
+
+        return {"loss": tf.reduce_sum(doubled(self.networks["student"](batch["x"], training=True)), axis=-1)}
+
+
+def test_what_waits_for_a_gradient_is_not_kept():
+    method = Late()
+    method.compile(SGD(0.1))
+    kept = kept_for_backward(method, {"x": tf.ones([4, 3])})
+    assert kept["matrix products"] == 4 * 4 * 5
+    assert kept["element by element"] == 1  # whether the loss is finite
+
+
 class Known:
     """A `Trainer` whose times are known: 10 s a step, of which 0.5 s are callbacks and 9 s training."""
 

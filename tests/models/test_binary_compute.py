@@ -168,6 +168,24 @@ def test_what_sees_padding_alone_is_not_multiplied():
         assert {scope.split("/")[0] for scope in scopes} == {convolution_gradients.KERNEL_GRADIENT}
 
 
+@pytest.mark.parametrize(("stride", "padding"), [(1, "SAME"), (2, "SAME"), (1, "VALID")])
+def test_pieces_of_maps_are_not_made_before_the_backward_pass(stride, padding):
+    """They are nine times as large as the maps, which would be kept instead."""
+    convolve, kernel = Convolution((stride, stride), padding), tf.ones([3, 3, 4, 2], tf.bfloat16)
+    run = tf.function(convolve.gradients, autograph=False)
+    small = tf.ones([1, 6, 6, 4], tf.bfloat16)
+    graph = run.get_concrete_function(small, kernel, convolve(small, kernel)).graph
+    upstream, waiting, early = graph.inputs[2].op.name, set(), []
+    for operation in graph.get_operations():
+        awaited = [*operation.control_inputs, *(one.op for one in operation.inputs)]
+        if any(one.name == upstream or one.name in waiting for one in awaited):
+            waiting.add(operation.name)
+        elif operation.name.startswith(convolution_gradients.KERNEL_GRADIENT) and operation.type != "Const":
+            early.append(operation.name)
+    assert any(name.startswith(convolution_gradients.KERNEL_GRADIENT) for name in waiting)
+    assert not early
+
+
 def counted_kernels(monkeypatch):
     """A list that grows by one whenever a kernel is quantised."""
     made, of = [], BinaryKernel.of
