@@ -12,14 +12,14 @@ from larq_ssl.experiments import imported_run
 from larq_ssl.experiments.run_folder import RunFolder
 from larq_ssl.models.folder import encoder_hash, load_encoder, load_head
 from tests import golden
-from tests.torch_import import official, test_kinds, writing
+from tests.torch_import import checkpoints, official, writing
 from tests.torch_import.writing import Call
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    queue = {"module.queue": test_kinds.normal(3, 8, 24), "module.queue_ptr": np.array([16])}
-    contents = {"epoch": 200, "state_dict": {**test_kinds.moco(), **queue}, "optimizer": {"state": {}}}
+    queue = {"module.queue": checkpoints.normal(3, 8, 24), "module.queue_ptr": np.array([16])}
+    contents = {"epoch": 200, "state_dict": {**checkpoints.moco(), **queue}, "optimizer": {"state": {}}}
     return writing.save(tmp_path_factory.mktemp("torch") / "moco_v2.pth.tar", contents, "legacy")
 
 
@@ -96,7 +96,7 @@ def test_a_student_learns_from_it(commands, run):
 @pytest.mark.slow
 def test_stage_2_goes_on_from_a_stage_1_of_pytorch(commands, tmp_path, checkpoint):
     """Kernels, head and all; the teacher is a PyTorch file as well."""
-    step1 = writing.save(tmp_path / "step1.pth.tar", test_kinds.s2bnn())
+    step1 = writing.save(tmp_path / "step1.pth.tar", checkpoints.s2bnn())
     imported_run.convert(step1, tmp_path / "stage1", binarization="activations")
     tiny = ("--epochs=1", "--steps_per_epoch=2", "--batch_size=16", "--image_size=32", "--knn_every=0")
     # Nobody looks at what 31 layers do in two steps.
