@@ -6,8 +6,8 @@ from matplotlib.figure import Figure
 
 from larq_ssl.evaluation._figures import INK, Path, colours, new_figure, save
 
-# Narrower parts have no room for their number.
-_LABELLED = 0.03
+# What a letter takes of the longest bar; parts that are narrower than their number have none.
+_LETTER = 0.0125
 
 
 def step_times(
@@ -39,8 +39,9 @@ def step_times(
         left = 0.0
         for part, colour in zip(parts, colours(len(parts)), strict=True):
             axes.barh(row, step[part], left=left, color=colour, edgecolor="white", label=part if row == 0 else None)
-            if step[part] > _LABELLED * longest:
-                axes.text(left + step[part] / 2, row, f"{step[part]:,.0f}", ha="center", va="center", color="white")
+            number = f"{step[part]:,.0f}"
+            if step[part] > _LETTER * len(number) * longest:
+                axes.text(left + step[part] / 2, row, number, ha="center", va="center", color="white")
             left += step[part]
         axes.text(left, row, f" {left:,.0f}", ha="left", va="center", color=INK)
     axes.set_yticks(range(len(steps)), list(steps))
