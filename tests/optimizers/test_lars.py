@@ -57,7 +57,7 @@ def test_lars_does_not_depend_on_the_scale_of_the_loss():
 
 
 def test_buffers_with_and_without_the_rate_differ_once_it_changes():
-    run = [
+    moved = [
         run(
             LARS(0.1, buffer=buffer),
             {"w": Role.KERNEL},
@@ -67,10 +67,10 @@ def test_buffers_with_and_without_the_rate_differ_once_it_changes():
         )["w"]
         for buffer in ("update", "step", "gradient")
     ]
-    np.testing.assert_allclose(run[0][:2], run[1][:2], rtol=1e-6)
-    np.testing.assert_allclose(run[0][0], run[2][0], rtol=1e-6)
-    assert np.abs(run[0][2] - run[1][2]).max() > 1e-5
-    assert np.abs(run[0][1] - run[2][1]).max() > 1e-5
+    np.testing.assert_allclose(moved[0][:2], moved[1][:2], rtol=1e-6)
+    np.testing.assert_allclose(moved[0][0], moved[2][0], rtol=1e-6)
+    assert np.abs(moved[0][2] - moved[1][2]).max() > 1e-5
+    assert np.abs(moved[0][1] - moved[2][1]).max() > 1e-5
 
 
 def test_the_lars_of_swav_does_nothing_without_gradient():
