@@ -24,19 +24,27 @@ def settle(run: RunFolder, crew: Workers) -> dict[str, str]:
     # Raises
         ValueError: If there is nothing that bfloat16 would change.
     """
-    began = crew.is_chief and run.flags_file.is_file() and not FLAGS.fresh
-    known = run.inputs() if began else {}
+    with crew.as_one():
+        _refuse()
+        began = crew.is_chief and run.flags_file.is_file() and not FLAGS.fresh
+        known = run.inputs() if began else {}
     return {**_binary(known, began, crew), **_teacher(known, began, crew)}
 
 
+def _has_choice() -> bool:
+    return FLAGS.precision == PLAIN and stages.binarization() == "full"
+
+
+def _refuse() -> None:
+    if FLAGS.binary_compute == SMALL and not _has_choice():
+        raise ValueError(
+            "--binary_compute=bfloat16 is for networks with binary inputs and kernels (--stage=2, --one_stage) and "
+            f"--precision=float32, not for --binarization={stages.binarization()} and --precision={FLAGS.precision}."
+        )
+
+
 def _binary(known: dict[str, str], began: bool, crew: Workers) -> dict[str, str]:
-    binarization = stages.binarization()
-    if FLAGS.precision != PLAIN or binarization != "full":
-        if FLAGS.binary_compute == SMALL:
-            raise ValueError(
-                "--binary_compute=bfloat16 is for networks with binary inputs and kernels (--stage=2, --one_stage) and "
-                f"--precision=float32, not for --binarization={binarization} and --precision={FLAGS.precision}."
-            )
+    if not _has_choice():
         FLAGS.binary_compute = PLAIN
         return {}
     if FLAGS.binary_compute != "auto":

@@ -172,18 +172,20 @@ def _run_training(experiment: str, prepare: Callable[[RunFolder], Job], stack: c
         run, identity = stages.run_folder(experiment), training_flags.identity(FLAGS)
         crew = set_up()
         stack.enter_context(crew.quiet())
-        if crew.is_chief:
-            stack.enter_context(run.open(flags_text, identity, FLAGS.fresh))
+        with crew.as_one():
+            if crew.is_chief:
+                stack.enter_context(run.open(flags_text, identity, FLAGS.fresh))
         crew.refuse_others("flags", training_flags.of_all_workers(flags_text))
-        finished = run.finished and not FLAGS.fresh
-        if finished and not training_flags.names_others(run.flags(), flags_text):
+        # As the chief sees it; of paths each worker has its own.
+        finished = bool(crew.numbers(int(run.finished and not FLAGS.fresh))[0])
+        if finished and not crew.any_of(int(training_flags.names_others(run.flags(), flags_text))):
             return _show_earlier(run, crew)
         computed = arithmetic.settle(run, crew)
-        with crew.chief_first():
-            job = prepare(run)
+        job = crew.chief_first(lambda: prepare(run))
         inputs = {"data": job.data.train.fingerprint, **job.inputs, **computed}
         if finished:
-            run.refuse_other_inputs(inputs)
+            with crew.as_one():
+                run.refuse_other_inputs(inputs)
             return _show_earlier(run, crew)
         online_knn = watching.online_knn()
         with crew.strategy.scope():
@@ -198,8 +200,9 @@ def _run_training(experiment: str, prepare: Callable[[RunFolder], Job], stack: c
         if FLAGS.fresh or not run.saved_step():
             # A network that cannot see such images says so before there is a run.
             described = profile.summary_and_cost(method.encoders["student"], FLAGS.image_size)
-        if crew.is_chief:
-            run.begin(flags_text, inputs, f"python -m larq_ssl.experiments.{experiment}", FLAGS.fresh)
+        with crew.as_one():
+            if crew.is_chief:
+                run.begin(flags_text, inputs, f"python -m larq_ssl.experiments.{experiment}", FLAGS.fresh)
         mine = stack.enter_context(crew.folder(run))
         checkpoints = Checkpoints(run.checkpoints, method=method, optimizer=method.optimizer)
         done = restore(run, checkpoints)

@@ -12,10 +12,12 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar, cast
 
 import tensorflow as tf
 from absl import flags
+from absl import logging as absl_logging
 
 from larq_ssl import distribute
 from larq_ssl.cluster import Cluster, read_cluster
@@ -26,9 +28,11 @@ from larq_ssl.rendezvous import come_together
 
 FLAGS = flags.FLAGS
 
+_Made = TypeVar("_Made")
+
 _LEFT_BEHIND = shutil.ignore_patterns(".*", "checkpoints", "probes", "tensorboard")
-# Seconds until a worker does not come any more, be it to begin or to end.
-_MEET_WITHIN = 600.0
+# Seconds until a worker does not come any more, and until one that ends waits for the others no longer.
+_MEET_WITHIN, _PART_WITHIN = 600.0, 120.0
 # What the chief has written may take so long until another machine sees it.
 _SEEN_WITHIN, _PAUSE = 60.0, 0.5
 
@@ -100,17 +104,40 @@ class Workers:
         good order would seem to have lost a worker.
         """
         if self._exchange is not None:
-            with contextlib.suppress(tf.errors.OpError):
-                self._exchange(0, _MEET_WITHIN)
+            try:
+                self._exchange(0, _PART_WITHIN)
+            except tf.errors.OpError:
+                absl_logging.debug("Another worker did not wait to part:", exc_info=True)
 
     @contextlib.contextmanager
-    def chief_first(self) -> Iterator[None]:
-        """The chief does what is inside before the others, who find what it has made."""
-        if not self.is_chief:
-            self.numbers(0)
-        yield
-        if self.is_chief:
-            self.numbers(0)
+    def as_one(self) -> Iterator[None]:
+        """If one worker is refused what is inside, none goes on; inside nothing may be asked of all workers.
+
+        # Raises
+            ValueError: On a worker that is not refused itself, whom to look at.
+            OSError: Like the `ValueError` of a worker that is refused itself, as it came.
+        """
+        mistake = None
+        try:
+            yield
+        except (ValueError, OSError, flags.Error) as error:
+            mistake = error
+        refused = [str(worker) for worker, bit in enumerate(self.numbers(int(mistake is not None))) if bit]
+        if refused:
+            self.part()
+        if mistake is not None:
+            raise mistake
+        if refused:
+            raise ValueError(f"Nothing is done without worker {', '.join(refused)}, which says what is wrong.")
+
+    def chief_first(self, make: Callable[[], _Made]) -> _Made:
+        """What each worker makes, the others after the chief, so that they find what it has made; see `as_one`."""
+        made = None
+        for of_chief in (True, False):
+            with self.as_one():
+                if self.is_chief == of_chief:
+                    made = make()
+        return cast(_Made, made)
 
     def batches(
         self, data: Data, begun: tf.data.Dataset, start_step: int

@@ -63,7 +63,6 @@ class Convolution:
         )
         # Not as soon as there are maps, of which the pieces would be kept until the backward pass.
         with tf.name_scope(KERNEL_GRADIENT), tf.control_dependencies([upstream]):
-            maps = tf.identity(maps)
             if down.is_padded or right.is_padded:
                 maps = tf.pad(maps, [[0, 0], [down.before, down.after], [right.before, right.after], [0, 0]])
             if stride > 1:  # neighbours become groups of channels, and a step of the stride a step of one

@@ -20,6 +20,16 @@ def test_a_step_is_a_bar_of_its_parts(tmp_path):
     assert (tmp_path / "step.png").stat().st_size > 1000
 
 
+def test_parts_that_are_narrower_than_their_number_have_none(tmp_path):
+    figure = step_times(tmp_path / "step.png", {"a step": {"a": 4000.0, "b": 150.0, "c": 170.0}}, "A step")
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.texts] == ["4,000", "170", " 4,320"]
+    figure.draw_without_rendering()
+    for bar, text in zip((axes.patches[0], axes.patches[2]), axes.texts, strict=False):
+        room, number = bar.get_window_extent(), text.get_window_extent()
+        assert room.x0 < number.x0 < number.x1 < room.x1
+
+
 def test_steps_that_cannot_be_drawn_are_refused(tmp_path):
     with pytest.raises(ValueError, match="`steps` must not be empty"):
         step_times(tmp_path / "step.png", {}, "A step")

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from larq_ssl import distribute
 from larq_ssl.cluster import Cluster
+from larq_ssl.experiments import workers
 from larq_ssl.experiments.workers import Workers
 
 SECONDS = 30.0
@@ -21,7 +22,7 @@ class Wire:
 
     def __init__(self, slow: int):
         self.slow, self.said, self.ended = slow, ([], []), [False, False]
-        self.changed = threading.Condition()
+        self.changed, self.timeouts = threading.Condition(), []
         self.index = threading.local()
 
     def exchange(self, strategy: tf.distribute.Strategy):
@@ -30,7 +31,7 @@ class Wire:
         return self._call
 
     def _call(self, number: int, timeout: float | None = None) -> list[int]:
-        del timeout
+        self.timeouts.append(timeout)
         me = self.index.me
         mine, its = self.said[me], self.said[1 - me]
         with self.changed:
@@ -55,7 +56,7 @@ class Wire:
             self.index.me = index
             try:
                 outcomes[index] = str(work(Workers(tf.distribute.get_strategy(), Cluster(("a:1", "b:2"), index))))
-            except (ValueError, tf.errors.OpError) as error:
+            except (ValueError, OSError, tf.errors.OpError) as error:
                 outcomes[index] = str(error)
             with self.changed:
                 self.ended[index] = True
@@ -93,6 +94,50 @@ def test_what_was_told_last_arrives(wire: Wire):
         return told
 
     assert wire.together(work) == ["[1, 0]", "[1, 0]"]
+
+
+@pytest.mark.parametrize("refused", [{0}, {1}, {0, 1}])
+def test_one_is_refused_and_no_other_goes_on(wire: Wire, refused):
+    def work(crew: Workers) -> str:
+        me = 0 if crew.is_chief else 1
+        with crew.as_one():
+            if me in refused:
+                raise ValueError(f"{me} has no images.")
+        return "went on"
+
+    nothing = "Nothing is done without worker {}, which says what is wrong."
+    (first, *_) = refused
+    assert wire.together(work) == [f"{me} has no images." if me in refused else nothing.format(first) for me in (0, 1)]
+
+
+@pytest.mark.parametrize(("refused", "tried"), [(None, [0, 1]), (0, [0]), (1, [0, 1])])
+def test_the_others_come_after_the_chief(wire: Wire, refused, tried):
+    seen = []
+
+    def make(me: int) -> str:
+        seen.append(me)
+        if me == refused:
+            raise OSError("No space left.")
+        return f"made by {me}"
+
+    def work(crew: Workers) -> str:
+        me = 0 if crew.is_chief else 1
+        made = crew.chief_first(lambda: make(me))
+        crew.part()
+        return made
+
+    ends = wire.together(work)
+    assert seen == tried
+    if refused is None:
+        assert ends == ["made by 0", "made by 1"]
+    else:
+        assert ends[refused] == "No space left."
+        assert ends[1 - refused] == f"Nothing is done without worker {refused}, which says what is wrong."
+
+
+def test_the_wait_for_others_has_an_end(wire: Wire):
+    wire.together(lambda crew: crew.part())
+    assert wire.timeouts == [workers._PART_WITHIN] * 2
 
 
 def test_who_tells_without_parting_is_not_heard(wire: Wire):

@@ -6,6 +6,7 @@ import tempfile
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from larq_ssl.experiments.run_folder import RunFolder
 from tests.experiments import saved
@@ -36,8 +37,11 @@ def test_two_workers_leave_what_one_process_leaves(commands, network):
     alone = commands.run(*command, f"--workdir={one.path}")
     assert alone.code == 0, alone.err
     before = set(pathlib.Path(tempfile.gettempdir()).glob("larq_ssl-worker-*"))
-    chief, other = commands.together(*command, f"--workdir={two.path}")
+    parted = [commands.folder / f"parted-{network}-{worker}" for worker in (0, 1)]
+    faults = [[("note_parting", {"file": str(file)})] for file in parted]
+    chief, other = commands.together(*command, f"--workdir={two.path}", faults=faults)
     assert (chief.code, other.code) == (0, 0), chief.out + other.out
+    assert [file.read_text() for file in parted] == ["parted\n"] * 2
     assert set(pathlib.Path(tempfile.gettempdir()).glob("larq_ssl-worker-*")) <= before
     assert "; global batch 16;" in alone.out
     assert "; global batch 16 = 2 replicas of 8;" in chief.out
@@ -55,6 +59,38 @@ def test_two_workers_leave_what_one_process_leaves(commands, network):
         for name in alike.keys() - NOT_COMPARED:
             near = NEAR[network][1]
             np.testing.assert_allclose(row[name], alike[name], rtol=near, atol=near, err_msg=name)
+
+
+def test_who_starts_a_finished_run_again_with_paths_of_its_own(commands, images):
+    """One of them has to compare what lies there, so both do."""
+    run = RunFolder(commands.folder / "workers" / "again")
+    small = ("--dataset=folder", "--epochs=1", "--queue_size=16", "--knn_every=0")
+    command = (*COMMAND, *NETWORKS["float"], *small, f"--workdir={run.path}")
+    for folders, code in ((images[:2], 0), (images[1::-1], 0), (images[1:], 2)):
+        parted = [commands.folder / f"parted-again-{worker}" for worker in (0, 1)]
+        ends = commands.together(
+            *command,
+            own=tuple((f"--data_dir={folder}",) for folder in folders),
+            faults=[[("note_parting", {"file": str(file)})] for file in parted],
+        )
+        assert [done.code for done in ends] == [code, code], [done.out for done in ends]
+        assert [file.read_text() for file in parted] == ["parted\n"] * 2
+    chief, other = (done.out.splitlines()[-1] for done in ends)
+    assert chief == "error: Nothing is done without worker 1, which says what is wrong."
+    assert other.startswith("error: The data is not the one with which the run in ")
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Three folders, of which two have the same images."""
+    result = [tmp_path_factory.mktemp(name) for name in ("here", "there", "elsewhere")]
+    for folder, count in zip(result, (64, 64, 60), strict=True):
+        draw = np.random.default_rng(0)
+        for number in range(count):
+            place = folder / "train" / str(number % 2)
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(draw.integers(0, 256, (16, 16, 3), np.uint8)).save(place / f"{number}.png")
+    return result
 
 
 def _assert_close(expected: dict[str, np.ndarray], actual: dict[str, np.ndarray], near: float) -> None:

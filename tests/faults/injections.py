@@ -243,6 +243,21 @@ def wait_for_others(seconds: float) -> None:
     workers._MEET_WITHIN = seconds
 
 
+def note_parting(file: str) -> None:
+    """A file gets a line whenever this worker parts from the others."""
+    from larq_ssl.experiments import workers
+
+    part = workers.Workers.part
+    pathlib.Path(file).write_text("")
+
+    def wrapped(crew: workers.Workers) -> None:
+        with open(file, "a") as lines:
+            lines.write("parted\n")
+        part(crew)
+
+    workers.Workers.part = wrapped
+
+
 def second_process(step: int, command: str, arguments: Sequence[str], out: str) -> None:
     """Starts the same command a second time while this one trains; its exit code and words go to a file."""
 

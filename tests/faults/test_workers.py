@@ -109,13 +109,26 @@ def test_workers_that_do_not_belong_together(trial: Trial, flag: str):
     assert not run.path.exists()
 
 
-def test_what_one_worker_is_refused_ends_both(trial: Trial):
-    run = trial.run("refused chief")
-    missing = ("remove_images", {})
-    ends = _start(trial, run, faults=_of(0, missing))
-    assert [done.code for done in ends] == [2, LOST_WORKER_EXIT], [done.out for done in ends]
-    assert _sentences(ends[0]) == ["error: The images are not here."]
-    assert ends[1].seconds < SECONDS
+@pytest.mark.parametrize("worker", [0, 1])
+def test_what_one_worker_is_refused_ends_both(trial: Trial, worker: int):
+    run = trial.run(f"refused worker {worker}")
+    ends = _start(trial, run, faults=_of(worker, ("remove_images", {})))
+    assert [done.code for done in ends] == [2, 2], [done.out for done in ends]
+    assert _sentences(ends[worker]) == ["error: The images are not here."]
+    nothing = f"error: Nothing is done without worker {worker}, which says what is wrong."
+    assert _sentences(ends[1 - worker]) == [nothing]
+    assert not run.path.exists()
+
+
+def test_what_both_workers_are_refused_both_say(trial: Trial):
+    run = trial.run("refused workers")
+    ends = _start(trial, run, faults=((("remove_images", {}),),) * 2)
+    assert [done.code for done in ends] == [2, 2], [done.out for done in ends]
+    # The chief goes first: what it says is told to the other one, who does not try.
+    assert [_sentences(done) for done in ends] == [
+        ["error: The images are not here."],
+        ["error: Nothing is done without worker 0, which says what is wrong."],
+    ]
 
 
 def test_a_worker_that_does_not_come(trial: Trial):
