@@ -122,7 +122,14 @@ class Workers:
             yield
         except (ValueError, OSError, flags.Error) as error:
             mistake = error
-        refused = [str(worker) for worker, bit in enumerate(self.numbers(int(mistake is not None))) if bit]
+        bits = []
+        try:
+            bits = self.numbers(int(mistake is not None))
+        except tf.errors.OpError:
+            # That another one is lost is told only where there is nothing else to say.
+            if mistake is None:
+                raise
+        refused = [str(worker) for worker, bit in enumerate(bits) if bit]
         if refused:
             self.part()
         if mistake is not None:

@@ -110,6 +110,30 @@ def test_one_is_refused_and_no_other_goes_on(wire: Wire, refused):
     assert wire.together(work) == [f"{me} has no images." if me in refused else nothing.format(first) for me in (0, 1)]
 
 
+@pytest.mark.parametrize("me", [0, 1])
+def test_a_mistake_is_told_also_where_another_worker_is_lost(wire: Wire, me: int):
+    def work(crew: Workers) -> str:
+        if crew.is_chief != (me == 0):
+            return "gone"
+        with crew.as_one():
+            raise ValueError("No images.")
+
+    ends = wire.together(work)
+    assert (ends[me], ends[1 - me]) == ("No images.", "gone")
+
+
+@pytest.mark.parametrize("me", [0, 1])
+def test_a_lost_worker_is_told_where_there_is_no_mistake(wire: Wire, me: int):
+    def work(crew: Workers) -> str:
+        if crew.is_chief == (me == 0):
+            with crew.as_one():
+                pass
+        return "gone"
+
+    ends = wire.together(work)
+    assert (ends[me], ends[1 - me]) == ("Socket closed", "gone")
+
+
 @pytest.mark.parametrize(("refused", "tried"), [(None, [0, 1]), (0, [0]), (1, [0, 1])])
 def test_the_others_come_after_the_chief(wire: Wire, refused, tried):
     seen = []
