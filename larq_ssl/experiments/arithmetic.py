@@ -25,17 +25,18 @@ def settle(run: RunFolder, crew: Workers) -> dict[str, str]:
         ValueError: If there is nothing that bfloat16 would change.
     """
     with crew.as_one():
-        _refuse()
+        _refuse_bfloat16()
         began = crew.is_chief and run.flags_file.is_file() and not FLAGS.fresh
         known = run.inputs() if began else {}
     return {**_binary(known, began, crew), **_teacher(known, began, crew)}
 
 
 def _has_choice() -> bool:
+    """Whether there are binary convolutions that bfloat16 would change."""
     return FLAGS.precision == PLAIN and stages.binarization() == "full"
 
 
-def _refuse() -> None:
+def _refuse_bfloat16() -> None:
     if FLAGS.binary_compute == SMALL and not _has_choice():
         raise ValueError(
             "--binary_compute=bfloat16 is for networks with binary inputs and kernels (--stage=2, --one_stage) and "

@@ -114,8 +114,7 @@ class Workers:
         """If one worker is refused what is inside, none goes on; inside nothing may be asked of all workers.
 
         # Raises
-            ValueError: On a worker that is not refused itself, whom to look at.
-            OSError: Like the `ValueError` of a worker that is refused itself, as it came.
+            ValueError: What this worker is refused for, which may be an `OSError`; on the others, whom to look at.
         """
         mistake = None
         try:

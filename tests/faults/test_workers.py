@@ -117,14 +117,15 @@ def test_what_one_worker_is_refused_ends_both(trial: Trial, worker: int):
     assert _sentences(ends[worker]) == ["error: The images are not here."]
     nothing = f"error: Nothing is done without worker {worker}, which says what is wrong."
     assert _sentences(ends[1 - worker]) == [nothing]
+    assert ends[1 - worker].seconds < SECONDS
     assert not run.path.exists()
 
 
-def test_what_both_workers_are_refused_both_say(trial: Trial):
+def test_what_both_workers_would_be_refused_the_chief_says(trial: Trial):
     run = trial.run("refused workers")
     ends = _start(trial, run, faults=((("remove_images", {}),),) * 2)
     assert [done.code for done in ends] == [2, 2], [done.out for done in ends]
-    # The chief goes first: what it says is told to the other one, who does not try.
+    # It goes first, and the other one does not try.
     assert [_sentences(done) for done in ends] == [
         ["error: The images are not here."],
         ["error: Nothing is done without worker 0, which says what is wrong."],

@@ -18,6 +18,18 @@ PARAMETERS = {
 }
 
 
+def _assert_follows(optimizer, roles, arrays, rates, keys, atol, in_graph=True):
+    """Weights after each step are those of the arrays.
+
+    # Arguments
+        keys: Of first weights, gradients and weights after each step, with `{}` for the name of a parameter.
+    """
+    initial, gradients, released = ({name: arrays[key.format(name)] for name in roles} for key in keys.split())
+    history = run(optimizer, roles, initial, gradients, rates, in_graph)
+    for name in roles:
+        np.testing.assert_allclose(history[name], released[name], atol=atol, err_msg=name)
+
+
 def _o5(key, arrays):
     decay, adam_decay, momentum, trust = (
         float(arrays[f"hyper/{name}"]) for name in ("lars_weight_decay", "adam_weight_decay", "momentum", "trust")
@@ -56,19 +68,13 @@ def _o5(key, arrays):
 def test_equals_the_released_optimizer(key, in_graph):
     arrays = golden.load("o5_optim")
     rates = arrays["lr"] * (arrays["hyper/adam_lr_scale"] if key.startswith("adam") else 1.0)
-    initial, gradients = ({name: arrays[f"{part}/{name}"] for name in PARAMETERS} for part in ("init", "grads"))
-    history = run(_o5(key, arrays), PARAMETERS, initial, gradients, rates, in_graph)
-    for name in PARAMETERS:
-        np.testing.assert_allclose(history[name], arrays[f"{key}/{name}"], atol=1e-5, err_msg=name)
+    _assert_follows(_o5(key, arrays), PARAMETERS, arrays, rates, f"init/{{}} grads/{{}} {key}/{{}}", 1e-5, in_graph)
 
 
 def test_nesterov_by_its_name_is_the_released_one():
     arrays = golden.load("o5_optim")
     optimizer = build_optimizer("sgd_nesterov", 1.0, momentum=float(arrays["hyper/momentum"]))
-    initial, gradients = ({name: arrays[f"{part}/{name}"] for name in PARAMETERS} for part in ("init", "grads"))
-    history = run(optimizer, PARAMETERS, initial, gradients, arrays["lr"])
-    for name in PARAMETERS:
-        np.testing.assert_allclose(history[name], arrays[f"sgd_nesterov/{name}"], atol=1e-5, err_msg=name)
+    _assert_follows(optimizer, PARAMETERS, arrays, arrays["lr"], "init/{} grads/{} sgd_nesterov/{}", 1e-5)
 
 
 SIMCLR = {
@@ -94,10 +100,8 @@ def test_equals_the_lars_of_simclr(variant):
         # What SimCLR trains with is the preset's own buffer.
         **({"buffer": "gradient"} if variant == "lars_popular" else {}),
     )
-    initial, gradients = ({name: arrays[f"{variant}_{name}_{part}"] for name in SIMCLR} for part in ("w0", "grads"))
-    history = run(optimizer, SIMCLR, initial, gradients, arrays[f"{variant}_lr"])
-    for name in SIMCLR:
-        np.testing.assert_allclose(history[name], arrays[f"{variant}_{name}_w"], atol=1e-6, err_msg=name)
+    keys = f"{variant}_{{}}_w0 {variant}_{{}}_grads {variant}_{{}}_w"
+    _assert_follows(optimizer, SIMCLR, arrays, arrays[f"{variant}_lr"], keys, 1e-6)
 
 
 BYOL = {
@@ -112,7 +116,4 @@ BYOL = {
 def test_equals_the_lars_of_byol():
     arrays = golden.load("s6_byol_msbreg")
     optimizer = LARS.preset("byol", 1.0, weight_decay=float(arrays["lars4_weight_decay"]))
-    initial, gradients = ({name: arrays[f"lars4_{name}_{part}"] for name in BYOL} for part in ("w0", "grads"))
-    history = run(optimizer, BYOL, initial, gradients, arrays["lars4_lr"])
-    for name in BYOL:
-        np.testing.assert_allclose(history[name], arrays[f"lars4_{name}_w"], atol=1e-6, err_msg=name)
+    _assert_follows(optimizer, BYOL, arrays, arrays["lars4_lr"], "lars4_{}_w0 lars4_{}_grads lars4_{}_w", 1e-6)
